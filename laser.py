@@ -1,0 +1,1340 @@
+"""LaSeR: reinforcement learning with last-token self-rewarding (arXiv 2510.14943), in one file.
+
+A language model learns from verifiable rewards and, by one extra regression term, learns to grade its own solution in
+the log-probability of one special token z_c, read right after the solution's last token. The whole algorithm:
+
+    for step in range(steps):
+        solutions = sample(problems, G each)              # y ~ π(·|x); after EOS one more token reads log π(z_c|x,y)
+        rewards   = verify(solutions)                     # r_v ∈ {0, 1}: is the boxed answer right?
+        scores    = beta * (logp_zc - c_ref)              # r_s, the self-reward: what the model itself thinks of it
+        A         = (1 - tau) * normalise(rewards) + tau * normalise(clip(scores, 0, 1))          # within each group
+        L_policy  = -mean(min(ratio * A, clip(ratio, 1 - ε_low, 1 + ε_high) * A))                 # GRPO
+        L_self    = mean(w * (scores - rewards)**2)       # w: the right and the wrong solutions weigh the same
+        descend(L_policy + alpha * L_self)
+    at test time: answer with the largest sum of clip(scores, 0, 1) over the solutions that give it
+
+    python laser.py                        # a tiny model, from random weights, on a CPU, in minutes
+    python laser.py --model Qwen2.5-7B     # the same code on a GPU
+
+The file follows the data: settings → problems → model → sampling → self-reward → advantages → losses → one update →
+metrics and votes → the run → the command line. Shapes: P problems a step, G solutions each, B = P·G (a problem's
+solutions side by side), T response tokens, L tokens of prompt and response, V the vocabulary, N a flat list.
+Left out on purpose: a critic; several updates a step; sequence packing; dropping the groups whose rewards are all equal
+(usual elsewhere, as their advantage is 0 — but L_self learns from them).
+"""
+import argparse
+import csv
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import datasets
+import torch
+import torch.nn.functional as F
+import transformers
+from torch.utils.checkpoint import checkpoint as recompute_in_backward
+from tqdm import tqdm
+from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import DynamicCache, PreTrainedTokenizerFast
+from transformers.cache_utils import Cache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from verify import extract_answer, group, reward
+
+HERE = Path(__file__).parent
+
+
+class UserError(ValueError):
+    """Something the user can mend. The message is one sentence that says how; the command line exits with code 2."""
+
+
+def seed_of(*parts):
+    """A 63-bit seed from any values: every draw of a run has its own stream, named by what it is for and its step, so a
+    resumed run needs no generator state, and adding a stream never shifts another."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
+
+
+# ---------------------------------------------------------------------------------------------------------- settings
+
+
+def knob(default, text):
+    """A setting with its default and the line that `--help` shows for it."""
+    return field(default_factory=lambda: default, metadata={"help": text})
+
+
+@dataclass
+class Config:
+    # model and data
+    model: str = knob("tiny_config.json", "hub id, local folder, or .json of an architecture (random weights)")
+    data: str = knob("zwhe99/DeepMath-103K", "training problems: hub id, jsonl/json/parquet/csv file, or built-in `pairs`")
+    eval_data: list[str] = knob(["HuggingFaceH4/MATH-500", "math-ai/aime24", "math-ai/aime25", "math-ai/amc23"],
+                                "held-out problems, one or more, as for --data")
+    problem_column: str | None = knob(None, "column of the problem (default: problem, question or prompt)")
+    answer_column: str | None = knob(None, "column of the answer (default: answer, final_answer or solution)")
+    prompt_suffix: str = knob("Please reason step by step, and put your final answer within \\boxed{}.",
+                              "appended to every problem, on a line of its own")
+    max_prompt_tokens: int = knob(2048, "problems with a longer prompt are dropped, tokens")
+    out: str | None = knob(None, "folder of the run (default: runs/<model name>)")
+    resume: bool = knob(False, "continue the run in --out from its checkpoint")
+    seed: int = knob(0, "seed of everything random")
+    device: str = knob("auto", "auto, cpu, cuda or cuda:N")
+    param_dtype: str = knob("auto", "of weights and AdamW moments: float32, or bfloat16 with stochastic rounding (auto: on a GPU)")
+    # sampling
+    steps: int = knob(1000, "training steps in all")
+    prompts_per_step: int = knob(128, "P, problems a step")
+    group_size: int = knob(8, "G, solutions a problem")
+    max_response_tokens: int = knob(8192, "T, a solution is cut here, tokens")
+    temperature: float = knob(1.0, "of sampling; 0 is greedy, for evaluation only")
+    sample_rows: int = knob(0, "solutions sampled at a time (0: from free memory)")
+    # self-reward
+    token: str | None = knob(None, "z_c, a token or its id (default: one that the model never uses)")
+    beta: float = knob(0.1, "β_v, reward per nat of log π(z_c)")
+    c_ref: float | None = knob(None, "mean log π_ref(z_c), nats (default: measured on the starting model)")
+    alpha: float = knob(0.1, "weight of the self-reward loss; 0 is plain GRPO")
+    tau: float = knob(0.1, "weight of the self-reward in the advantage, 0 to 1")
+    min_std: float = knob(0.1, "groups whose self-rewards have a smaller std keep their GRPO advantage")
+    reasoning_warmup: int = knob(200, "first steps without self-reward loss")
+    self_reward_warmup: int = knob(200, "following steps with the loss and τ = 0")
+    balanced: bool = knob(True, "right and wrong solutions weigh the same in the self-reward loss")
+    exact_reference: bool = knob(False, "a frozen reference model's log π_ref(z_c|x,y) in place of the constant c_ref")
+    self_loss: str = knob("mse", "mse: regress the self-reward on the reward; ce: cross-entropy on π(z_c) itself")
+    # optimisation
+    lr: float = knob(1e-6, "AdamW learning rate")
+    weight_decay: float = knob(0.01, "AdamW weight decay")
+    clip_low: float = knob(0.2, "ε_low of the PPO clip")
+    clip_high: float = knob(0.2, "ε_high of the PPO clip")
+    kl: float = knob(0.0, "weight of the KL to a frozen reference model")
+    grad_clip: float = knob(1.0, "largest gradient norm")
+    micro_batch_tokens: int = knob(16384, "padded tokens in one forward and backward pass; lower it if memory runs out")
+    # evaluation and output
+    eval_every: int = knob(200, "evaluate every this many steps besides first and last (0: never)")
+    eval_n: int = knob(8, "solutions a problem in evaluation")
+    save_every: int = knob(50, "save a checkpoint every this many steps besides the last (0: only at the end)")
+    # warm start of the tiny path: random weights earn no reward, so imitate careless worked solutions first
+    warm_start_steps: int = knob(0, "supervised steps before training, on built-in data only")
+    warm_start_lr: float = knob(1e-3, "its peak learning rate")
+    warm_start_right: float = knob(0.3, "share of its worked solutions that are right")
+
+
+def check(config):
+    """Refuse settings that cannot work. Raises UserError with a sentence that says what to write instead."""
+    def refuse_if(wrong, sentence):
+        if wrong:
+            raise UserError(sentence)
+
+    for name in ("steps", "alpha", "min_std", "reasoning_warmup", "self_reward_warmup", "kl", "weight_decay", "temperature",
+                 "eval_every", "save_every", "warm_start_steps", "sample_rows"):
+        refuse_if(not 0 <= getattr(config, name) < math.inf, f"--{name} must be 0 or more.")
+    for name in ("lr", "beta", "grad_clip", "warm_start_lr"):
+        refuse_if(not 0 < getattr(config, name) < math.inf, f"--{name} must be greater than 0.")
+    for name in ("prompts_per_step", "max_prompt_tokens", "max_response_tokens", "micro_batch_tokens", "eval_n"):
+        refuse_if(getattr(config, name) < 1, f"--{name} must be 1 or more.")
+    refuse_if(config.group_size < 2, "--group_size must be 2 or more, as GRPO compares the solutions of one problem.")
+    refuse_if(not 0 <= config.tau <= 1, "--tau must lie between 0 and 1.")
+    refuse_if(not 0 < config.clip_low < 1 or not 0 < config.clip_high < math.inf,
+              "--clip_low must lie between 0 and 1 and --clip_high must be greater than 0.")
+    refuse_if(not 0 <= config.warm_start_right <= 1, "--warm_start_right must lie between 0 and 1.")
+    refuse_if(config.param_dtype not in ("auto", "float32", "bfloat16"), "--param_dtype must be auto, float32 or bfloat16.")
+    refuse_if(config.self_loss not in ("mse", "ce"), "--self_loss must be mse or ce.")
+    refuse_if(config.self_loss == "ce" and config.exact_reference,
+              "--self_loss ce grades by π(z_c) itself and has no reference; drop --exact_reference.")
+    refuse_if(config.c_ref is not None and not -math.inf < config.c_ref < 0, "--c_ref is a log-probability: it must be negative.")
+    refuse_if(config.c_ref is not None and config.exact_reference, "--c_ref and --exact_reference exclude each other; drop one.")
+    refuse_if(config.steps > 0 and config.temperature == 0, "--temperature 0 samples G equal solutions; training needs more than 0.")
+    refuse_if(config.warm_start_steps > 0 and not config.data.startswith("pairs"),
+              "--warm_start_steps needs worked solutions, which only --data pairs has; set it to 0.")
+    refuse_if(config.warm_start_steps > 0 and not config.model.endswith(".json"),
+              "--warm_start_steps is for random weights; set it to 0 for a trained model.")
+
+
+# ---------------------------------------------------------------------------------------------- problems and prompts
+
+# name: (how many numbers, the largest). Checking a pair is one addition, finding it is a search: a grade has a point here.
+PAIRS = {"pairs": ((4, 5), 9), "pairs-heldout": ((4, 5), 9), "pairs-hard": ((6, 6), 9)}
+
+
+def pair_problems(name, count, right=0.3):
+    """Built-in problems «which two of these numbers add up to T?»: distinct numbers, exactly one such pair.
+
+    Each row has problem, answer and a `solution` by a careless writer, who picks the right pair only with probability
+    `right` and otherwise any other, but always adds up correctly. Deterministic; no problem (as a set of numbers and a T) of
+    one name occurs under another: they are dealt out by a hash.
+    """
+    (low, high), largest = PAIRS[name]
+    rng, rows = random.Random(seed_of("pairs", name)), []
+    while len(rows) < count:
+        size, (a, b, *rest) = rng.randint(low, high), rng.sample(range(1, largest + 1), largest)
+        total, numbers = a + b, [a, b]
+        for x in rest:
+            if len(numbers) < size and total - x not in numbers:
+                numbers.append(x)
+        held_out = seed_of(sorted(numbers), total) % 8 == 0
+        if len(numbers) < size or held_out != (name != "pairs"):
+            continue
+        rng.shuffle(numbers)
+        answer, pairs = (a, b), list(itertools.combinations(numbers, 2))
+        written = answer if rng.random() < right else rng.choice([p for p in pairs if sum(p) != total])
+        a, b = rng.sample(written, 2)
+        rows.append({"problem": f"{' '.join(map(str, numbers))}:{total}=", "answer": f"{answer[0]},{answer[1]}",
+                     "solution": f"{a}+{b}={a + b}\\boxed{{{a},{b}}}"})
+    return rows
+
+
+def gold_answer(value):
+    """The answer in a data set's answer cell, as text: a list's items, what follows `####` (GSM8K), a solution's box."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(gold_answer(item) for item in value)
+    text = str(value).strip()
+    if "####" in text:
+        return text.rsplit("####", 1)[1].strip()
+    return extract_answer(text) or text
+
+
+def load_problems(name, train, config):
+    """Rows {problem, answer[, solution]} of a built-in set, a local file or a hub data set, read through `datasets`.
+
+    Raises UserError for a missing file, column or network, and for empty data.
+    """
+    if name in PAIRS:
+        return pair_problems(name, 20000 if train else 200, config.warm_start_right)
+    path = Path(name)
+    kinds = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+    try:
+        if path.suffix in kinds:
+            if not path.is_file():
+                raise UserError(f"There is no file {name}; give a jsonl, json, parquet or csv file, or a hub id.")
+            features = None
+            if path.suffix == ".csv":  # all columns as text, or 007 and 0.50 would come back as 7 and 0.5
+                with path.open(newline="") as file:
+                    features = datasets.Features({column: datasets.Value("string") for column in next(csv.reader(file), [])})
+            rows = datasets.load_dataset(kinds[path.suffix], data_files=str(path), split="train", features=features)
+        else:
+            splits = datasets.load_dataset(name, *(["main"] if name == "openai/gsm8k" else []))
+            wanted = ["train"] if train else ["test", "validation", "train"]
+            rows = splits[next((split for split in wanted if split in splits), next(iter(splits)))]
+    except UserError:
+        raise
+    except (ConnectionError, FileNotFoundError, OSError) as error:
+        raise UserError(f"Cannot read {name}: neither a file here nor reachable on the hub; check the name and the network "
+                        f"({type(error).__name__}).") from error
+    except Exception as error:  # `datasets` raises many kinds for a malformed file
+        raise UserError(f"Cannot read {name}: {' '.join(str(error).split())[:200] or type(error).__name__}; is it well-formed?") from error
+    columns = []
+    for what, given, known in (("problem", config.problem_column, ("problem", "question", "prompt")),
+                               ("answer", config.answer_column, ("answer", "final_answer", "solution"))):
+        column = given if given else next((k for k in known if k in rows.column_names), None)
+        if column not in rows.column_names:
+            raise UserError(f"{name} has no {what} column {given or 'of a known name'}; name one of {rows.column_names} with "
+                            f"--{what}_column.")
+        columns.append(column)
+    rows = [{"problem": str(p), "answer": gold_answer(a)} for p, a in zip(*(rows[c] for c in columns)) if p is not None and a is not None]
+    if not rows:
+        raise UserError(f"{name} has no problems; give data with at least one row.")
+    return rows
+
+
+def encode_prompt(tokenizer, problem, suffix):
+    """Token ids of a problem as the model is asked it: the question, the suffix, through the chat template if there is one."""
+    text = f"{problem}\n{suffix}" if suffix else problem
+    if tokenizer.chat_template:
+        text = tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False)
+        return tokenizer(text, add_special_tokens=False)["input_ids"]  # the template has written them already
+    return tokenizer(text)["input_ids"]
+
+
+def add_prompts(rows, tokenizer, config, name):
+    """The rows with their `prompt` token ids; empty and over-long prompts are dropped and counted."""
+    rows = [{**row, "prompt": encode_prompt(tokenizer, row["problem"], config.prompt_suffix)} for row in rows]
+    kept = [row for row in rows if 0 < len(row["prompt"]) <= config.max_prompt_tokens]
+    if len(kept) < len(rows):
+        print(f"{name}: {len(rows) - len(kept)} of {len(rows)} problems dropped, prompt longer than {config.max_prompt_tokens} tokens")
+    if not kept:
+        raise UserError(f"Every prompt of {name} is longer than {config.max_prompt_tokens} tokens; raise --max_prompt_tokens.")
+    return kept
+
+
+# ------------------------------------------------------------------------------------------------------------- model
+
+
+def character_tokenizer():
+    """A tokenizer of printable ASCII, one token a character, for models that come without one.
+
+    It is a byte-level BPE without merges, which `AutoTokenizer` restores exactly from a checkpoint of any architecture.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    symbols = ["<pad>", "<eos>", "<unk>", "Ċ", "Ġ", *map(chr, range(33, 127))]  # byte-level names of newline and space
+    core = Tokenizer(models.BPE({s: i for i, s in enumerate(symbols)}, [], unk_token="<unk>"))
+    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False), decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+
+
+def choose_device(wanted):
+    """torch.device of a --device setting. Raises UserError if there is no such device."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = wanted.partition(":")
+    if kind == "cpu" and not index or kind == "cuda" and (index or "0").isdigit() and int(index or 0) < torch.cuda.device_count():
+        return torch.device(wanted)
+    raise UserError(f"--device {wanted} is not here; use auto, cpu" +
+                    "".join(f", cuda:{i}" for i in range(torch.cuda.device_count())) + ".")
+
+
+def hub_name(name):
+    """The hub id of a bare well-known model name: Qwen2.5-7B → Qwen/Qwen2.5-7B."""
+    owners = {"Qwen": "Qwen", "Llama": "meta-llama", "OctoThinker": "OctoThinker", "Open-Reasoner-Zero": "Open-Reasoner-Zero"}
+    owner = next((o for start, o in owners.items() if name.startswith(start)), None)
+    return f"{owner}/{name}" if owner and "/" not in name and not Path(name).exists() else name
+
+
+def load_model(name, device, config):
+    """(model, tokenizer): from the hub or a folder, or random weights for the architecture in a .json file.
+
+    bfloat16 with gradient checkpointing on a GPU, float32 on a CPU, unless config.param_dtype says otherwise. Raises UserError
+    if there is no such model, or if it is one that this file would sample wrongly.
+    """
+    dtype = config.param_dtype if config.param_dtype != "auto" else "bfloat16" if device.type == "cuda" else "float32"
+    options = {"dtype": getattr(torch, dtype), "attn_implementation": "laser"}
+    try:
+        if name.endswith(".json"):
+            settings = {k: v for k, v in json.loads(Path(name).read_text()).items() if k != "laser"}
+            architecture = AutoConfig.for_model(**settings)
+            tokenizer = character_tokenizer()
+            architecture.pad_token_id, architecture.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+            architecture.bos_token_id = None
+            torch.manual_seed(seed_of("weights", config.seed))
+            with torch.device(device):
+                model = AutoModelForCausalLM.from_config(architecture, **options)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(hub_name(name))
+            model = AutoModelForCausalLM.from_pretrained(hub_name(name), **options).to(device)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"Cannot load the model {name}: give a hub id, a folder or a .json architecture, and check the network "
+                        f"({reason}).") from error
+    # The sampler's cache holds every token in the slot of its position, and log-probs are read by `head(hidden)`: both are
+    # right for plain causal transformers only, so a model that differs is refused rather than trained on wrong numbers.
+    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+    if kinds != {"full_attention"}:
+        raise UserError(f"{name} has layers of kind {', '.join(sorted(kinds))}; only full attention is supported.")
+    model.eval()
+    with torch.no_grad():
+        ids = torch.arange(4, device=device)[None]
+        logits = model.get_output_embeddings()(model.base_model(ids, use_cache=False).last_hidden_state)
+        if not torch.allclose(model(ids, use_cache=False).logits, logits, atol=1e-3, rtol=1e-2):
+            raise UserError(f"{name} changes its logits after the output layer, which is not supported; choose another model.")
+    if device.type == "cuda":
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    for module in model.modules():  # a policy that changes at every look has no log-probabilities to speak of
+        for dropout in ("p", "attention_dropout"):
+            if hasattr(module, dropout):
+                setattr(module, dropout, 0.0)
+    return model, tokenizer
+
+
+def end_tokens(model, tokenizer):
+    """All ids that end a solution: chat models have several, and generation_config and tokenizer may disagree."""
+    ids = set()
+    for source in (model.generation_config, model.config, tokenizer):
+        value = getattr(source, "eos_token_id", None)
+        ids |= set(value) if isinstance(value, (list, tuple)) else {value}
+    ids.discard(None)
+    if not ids:
+        raise UserError("The model names no end-of-sequence token; set eos_token_id in its generation_config.json.")
+    return sorted(ids)
+
+
+UNUSED_TOKENS = ("<|vision_start|>", "<|reserved_special_token_0|>", "<|extra_0|>", "<unused0>")  # Qwen2.5, Llama 3, Qwen, Gemma
+
+
+def choose_token(wanted, model, tokenizer, eos_ids):
+    """The id of z_c: the given token or id, else a known unused one, else an embedding row beyond the vocabulary.
+
+    Raises UserError if it does not exist or has another duty.
+    """
+    rows = model.get_input_embeddings().weight.size(0)
+    if wanted is None:
+        known = (tokenizer.convert_tokens_to_ids(token) for token in UNUSED_TOKENS if token in tokenizer.get_vocab())
+        token = next(known, len(tokenizer))
+        if token >= rows:  # every row is taken: add one
+            token = rows
+            model.resize_token_embeddings(rows + 1)
+    elif wanted.lstrip("-").isdigit():
+        token = int(wanted)
+    else:
+        ids = [tokenizer.get_vocab()[wanted]] if wanted in tokenizer.get_vocab() else tokenizer.encode(wanted, add_special_tokens=False)
+        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+            raise UserError(f"--token {wanted!r} is not one token of this tokenizer; give a special token or an id.")
+        token = ids[0]
+    if not 0 <= token < model.get_input_embeddings().weight.size(0):
+        raise UserError(f"--token {token} does not exist: the model has ids 0 to {rows - 1}.")
+    if token in eos_ids or token == tokenizer.pad_token_id:
+        raise UserError(f"--token {wanted} already ends or pads sequences; choose a token that the model never uses.")
+    return token
+
+
+# ---------------------------------------------------------------------------------------------------------- sampling
+
+
+def attention(module, query, key, value, attention_mask, scaling=None, **options):
+    """Attention as transformers calls it: its own SDPA for whole sequences, two matrix products for one new token.
+
+    query (b, heads, t, d); key, value (b, kv_heads, S, d). With t = 1 the query heads that share a key head are simply that
+    head's queries, so keys are never copied per head, and plain products beat the fused kernel's set-up cost: on a CPU by
+    3 to 6 times at tiny shapes.
+    """
+    if query.size(2) > 1:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+    b, heads, _, d = query.shape
+    scores = query.reshape(b, key.size(1), -1, d) @ key.transpose(2, 3) * (scaling or d**-0.5)
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, -torch.inf)
+    return (scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value).reshape(b, 1, heads, d), None
+
+
+AttentionInterface.register("laser", attention)
+AttentionMaskInterface.register("laser", sdpa_mask)
+
+
+class RunningCache(Cache):
+    """Keys and values of the running solutions: row i's token at position p sits in slot p, written in place.
+
+    So rows of different lengths, prompts included, run side by side without left padding; a mask hides the slots beyond each
+    row's own position, which hold leftovers. `kv` is one [keys, values] a layer, each (rows, kv_heads, slots, d).
+    """
+
+    def __init__(self):
+        super().__init__(layers=[])
+        self.kv, self.size = [], 0
+
+    def get_seq_length(self, layer=0):
+        return self.used
+
+    def prepare(self, slot, used):
+        """Before a step: each row's slot for its new token, and how many slots any row uses."""
+        if used > self.size:
+            self.resize(max(used, self.size * 3 // 2))
+        self.rows, self.slot, self.used = torch.arange(len(slot), device=slot.device), slot, used
+
+    def update(self, keys, values, layer, *_, **__):
+        for store, new in zip(self.kv[layer], (keys, values)):
+            store[self.rows, :, self.slot] = new[:, :, 0]
+        return [store[:, :, : self.used] for store in self.kv[layer]]
+
+    def resize(self, size):
+        self.kv = [[F.pad(x, (0, 0, 0, size - self.size)) for x in pair] for pair in self.kv]
+        self.size = size
+
+    def keep(self, rows):
+        self.kv = [[x[rows] for x in pair] for pair in self.kv]
+
+    def append(self, prefilled, rows):
+        """Add rows of a prefilled cache; repeating a row gives a problem's G solutions their common prompt."""
+        new = [[x[rows] for x in (layer.keys, layer.values)] for layer in prefilled.layers]
+        length = new[0][0].size(2)
+        if length > self.size:
+            self.resize(length)
+        new = [[F.pad(x, (0, 0, 0, self.size - length)) for x in pair] for pair in new]
+        self.kv = [[torch.cat(x) for x in zip(*pairs)] for pairs in zip(self.kv, new)] if self.kv else new
+
+
+class Solutions(NamedTuple):
+    tokens: torch.Tensor  # (B, T) response ids, EOS included; beyond a row's length: 0
+    logps: torch.Tensor  # (B, T) log-probability of each under the (tempered) policy that drew it
+    lengths: torch.Tensor  # (B,) tokens in the response
+    complete: torch.Tensor  # (B,) True if it ended with an EOS, False if it was cut
+    logp_zc: torch.Tensor  # (B,) log π(z_c|x,y) after EOS; −inf where cut: no EOS, no self-reward
+
+    def responses(self):
+        return [row[:length] for row, length in zip(self.tokens.tolist(), self.lengths.tolist())]
+
+
+def uniforms(rows, columns, *stream):
+    """(rows, columns) uniform numbers in (0, 1], always drawn on the CPU: the same on every device, for every split of the work."""
+    generator = torch.Generator().manual_seed(seed_of(*stream))
+    return 1 - torch.rand(rows, columns, generator=generator)
+
+
+def running_rows(model, tokens):
+    """How many solutions of `tokens` slots fit into 80% of the free GPU memory; a moderate batch on a CPU."""
+    c, p = model.config, next(model.parameters())
+    if p.device.type != "cuda":
+        return 512
+    head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
+    slot = 2 * c.num_hidden_layers * heads * head * p.element_size()
+    torch.cuda.empty_cache()  # what the last update left reserved is free for the cache
+    return max(1, int(0.8 * torch.cuda.mem_get_info(p.device)[0] / (slot * tokens)))
+
+
+@torch.no_grad()
+def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_rows=0):
+    """Sample `group_size` solutions for each prompt, and read log π(z_c) after each: Solutions, on the model's device.
+
+    prompts: P lists of token ids; u: (P·G, T) uniform numbers in (0, 1]. Token t of solution i is the inverse of the model's
+    cumulative distribution at u[i, t]: it depends on nothing else, so neither the number of rows that run at a time
+    (`max_rows`, 0: as memory allows) nor who has finished changes what is drawn. temperature 0 is greedy. A row ends with any of
+    `eos_ids`, which is then fed to the model for one more step: where a next token would be drawn, log π(z_c) is read
+    instead, from the untempered logits (paper, section 3.3: the self-reward costs one token).
+    """
+    model.eval()
+    head, device = model.get_output_embeddings(), next(model.parameters()).device
+    (B, T), u = u.shape, u.to(device)
+    eos = torch.tensor(eos_ids, device=device)
+    tokens, logps = torch.zeros(B, T, dtype=torch.long, device=device), torch.zeros(B, T, device=device)
+    lengths, logp_zc = torch.zeros(B, dtype=torch.long, device=device), torch.full((B,), -torch.inf, device=device)
+    max_rows = max_rows or running_rows(model, max(map(len, prompts)) + T)
+    patience = 16 if device.type == "cuda" else 1  # steps between looks at who has finished: a look makes the GPU wait
+
+    started, cache, logits = 0, RunningCache(), None  # solutions started so far
+    # the running rows: which solution each is, its newest token, that token's position, and response tokens so far
+    row = last = slot = count = torch.zeros(0, dtype=torch.long, device=device)
+    for step in itertools.count():
+        # 1. Admit waiting solutions. A prompt is prefilled once for all its solutions that start now. Prompts are padded on
+        #    the right, where a causal model's real tokens cannot see; the next tokens then overwrite the padding's slots.
+        while started < B and (not len(row) or max_rows - len(row) >= max(1, max_rows // 8)):
+            new = torch.arange(started, min(B, started + max_rows - len(row)), device=device)
+            first = started // group_size
+            batch = prompts[first : int(new[-1]) // group_size + 1]
+            fits = max(1, 32768 // max(map(len, batch)))  # prompts a prefill
+            batch, new = batch[:fits], new[new // group_size < first + fits]
+            started += len(new)
+            sizes = torch.tensor([len(p) for p in batch], device=device)
+            ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(p) for p in batch], batch_first=True).to(device)
+            prefilled = DynamicCache()
+            hidden = model.base_model(input_ids=ids, past_key_values=prefilled, use_cache=True).last_hidden_state
+            prompt = new // group_size - first
+            fresh = head(hidden[torch.arange(len(batch), device=device), sizes - 1])[prompt]
+            cache.append(prefilled, prompt)
+            logits = torch.cat([logits, fresh]) if len(row) else fresh
+            row, last = torch.cat([row, new]), torch.cat([last, torch.full_like(new, -1)])
+            slot, count = torch.cat([slot, sizes[prompt] - 1]), torch.cat([count, torch.zeros_like(new)])
+            used = int(slot.max()) + 1
+        # 2. Rows whose newest token is EOS read z_c; the others draw. A finished row may linger a few steps: it repeats
+        #    itself, writing the same values to the same places.
+        logp = logits.float().log_softmax(-1)
+        done = torch.isin(last, eos) | (count == T)
+        logp_zc[row] = torch.where(torch.isin(last, eos), logp[:, token], logp_zc[row])
+        if temperature not in (0, 1):
+            logp = (logits.float() / temperature).log_softmax(-1)
+        column = count - done.long()
+        if temperature == 0:
+            drawn = logp.argmax(-1)
+        else:  # the first token whose cumulative probability reaches u: as u > 0, never one of probability 0
+            cdf = logp.exp().cumsum(-1)
+            drawn = torch.searchsorted(cdf, (u[row, column] * cdf[:, -1])[:, None]).squeeze(1).clamp(max=cdf.size(1) - 1)  # nan: V
+        last = torch.where(done, last, drawn)
+        tokens[row, column] = last
+        logps[row, column] = torch.where(done, logps[row, column], logp.gather(1, last[:, None]).squeeze(1))
+        count, slot, used = count + ~done, slot + ~done, used + 1
+        lengths[row] = count
+        # 3. Let finished rows leave, once they are an eighth of the batch: copying the cache costs about one step.
+        if step % patience == 0:
+            stay = ~(done | (count == T) & ~torch.isin(last, eos))
+            if (len(row) - int(stay.sum())) * 8 >= len(row):
+                stay = stay.nonzero().squeeze(1)
+                row, last, slot, count = row[stay], last[stay], slot[stay], count[stay]
+                cache.keep(stay)
+            if not len(row) and started == B:
+                break
+            used = int(slot.max()) + 1 if len(row) else 0
+        # 4. One token further for every running row, each at its own position.
+        if len(row):
+            cache.prepare(slot, used)
+            visible = (torch.arange(used, device=device) <= slot[:, None])[:, None, None]
+            hidden = model.base_model(input_ids=last[:, None], position_ids=slot[:, None], past_key_values=cache,
+                                      attention_mask=visible, use_cache=True).last_hidden_state
+            logits = head(hidden[:, -1])
+    if not torch.isfinite(logps).all():
+        raise UserError("The model's probabilities are not finite; its weights are damaged: start from an earlier checkpoint.")
+    complete = torch.isin(tokens.gather(1, lengths[:, None] - 1).squeeze(1), eos)
+    return Solutions(tokens, logps, lengths, complete, logp_zc)
+
+
+# ------------------------------------------------------------------------------- log-probabilities and self-reward
+
+
+LOGITS_AT_A_TIME = 2**26  # 256 MiB in float32, about 440 tokens of a 152,000 vocabulary
+
+
+def chosen_logps(head, hidden, targets, temperature):
+    """log softmax(head(hidden) / temperature)[targets] for flat hidden (N, D), targets (N,) and temperature (N,): (N,) float32.
+
+    The logits exist for one chunk at a time, and the backward pass computes them again: never N × V numbers.
+    """
+    def chunk(h, t, temp):
+        logits = head(h).float() / temp[:, None]
+        return logits.gather(1, t[:, None]).squeeze(1) - logits.logsumexp(-1)
+
+    size = max(1, LOGITS_AT_A_TIME // head.weight.size(0))
+    parts = zip(hidden.split(size), targets.split(size), temperature.split(size))
+    if not torch.is_grad_enabled():
+        return torch.cat([chunk(*part) for part in parts])
+    return torch.cat([recompute_in_backward(chunk, *part, use_reentrant=False) for part in parts])
+
+
+def token_logps(model, prompts, responses, token, temperature=1.0):
+    """Teacher-forced log-probabilities of given responses: logps (b, T), 0 beyond a response's end, and logp_zc (b,).
+
+    One forward pass over prompt + response + z_c, padded on the right: a real token never sees what follows it, so padding
+    needs no attention mask and shifts no position. Entry [i, t] is log π(y_t | x, y_<t) at `temperature`; logp_zc is read one
+    place after the last token, at temperature 1 whatever the sampling temperature.
+    """
+    device = next(model.parameters()).device
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(p + r + [token]) for p, r in zip(prompts, responses)], batch_first=True)
+    start = torch.tensor([[len(p) - 1] for p in prompts])  # the position that predicts the first response token
+    size = torch.tensor([[len(r)] for r in responses])
+    place = torch.arange(ids.size(1) - 1)[None]
+    read = ((start <= place) & (place <= start + size)).to(device)  # len(r) + 1 places a row: the response, then z_c
+    is_zc = (place == start + size).to(device)[read]
+    ids = ids.to(device)
+    hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state[read]
+    temps = torch.where(is_zc, 1.0, temperature)
+    flat = chosen_logps(model.get_output_embeddings(), hidden, ids[:, 1:][read], temps)
+    logps = flat.new_zeros(len(prompts), int(size.max()))
+    filled = (torch.arange(logps.size(1)) < size).to(device)
+    return logps.masked_scatter(filled, flat[~is_zc]), flat[is_zc]
+
+
+def micro_batches(lengths, budget):
+    """Cut solutions of the given lengths into lists of indices, longest first, each at most `budget` padded tokens (or one row)."""
+    order, batches = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)), []
+    while order:
+        size = max(1, budget // max(1, lengths[order[0]]))
+        batches.append(order[:size])
+        order = order[size:]
+    return batches
+
+
+@torch.no_grad()
+def score(model, prompts, responses, token, temperature=1.0, budget=16384):
+    """`token_logps` of any number of responses, without gradient, in micro-batches: logps (B, T), logp_zc (B,)."""
+    model.eval()
+    device = next(model.parameters()).device
+    logps = torch.zeros(len(prompts), max(map(len, responses)), device=device)
+    logp_zc = torch.zeros(len(prompts), device=device)
+    for batch in micro_batches([len(p) + len(r) + 1 for p, r in zip(prompts, responses)], budget):
+        part, logp_zc[batch] = token_logps(model, [prompts[i] for i in batch], [responses[i] for i in batch], token, temperature)
+        logps[batch, : part.size(1)] = part
+    return logps, logp_zc
+
+
+def self_reward(logp_zc, c_ref, beta):
+    """r_s = β (log π(z_c|x,y) − c_ref): the model's own estimate of the reward of y. Any shape; unclipped, right ≈ 1, wrong ≈ 0.
+
+    Where it comes from (paper, section 3.2). Let the model answer a finished solution with one verdict token z, worth
+    r̂ = 1 if z says the truth about it, else 0, under a KL penalty to the reference:
+
+        max over π of  E_{z~π}[r̂(z)] − β KL(π ‖ π_ref)        has the optimum        π*(z) = π_ref(z) exp(r̂(z)/β) / Z .
+
+    Take the logarithm and solve for the reward: r̂(z) = β log(π*(z)/π_ref(z)) + β log Z. If log Z ≈ 0 (see `log_partition`),
+    reading this at the one token z_c, «this is right», gives r_s = β log(π(z_c)/π_ref(z_c)); and as log π_ref(z_c|x,y) hardly
+    varies for a token that is never used, a constant c_ref replaces it, and no reference model is needed. c_ref may also be
+    a tensor of the exact values. Training makes r_s = r_v by regression: a right solution's π(z_c) rises from e^c_ref to only
+    e^(c_ref + 1/β), still next to nothing, so the model goes on reasoning as it did.
+    """
+    return beta * (logp_zc - c_ref)
+
+
+def log_partition(c_ref, beta):
+    """log Z = log(1 + e^c_ref (e^(1/β) − 1)) in nats, > 0: only the true verdict is rewarded, so only its term is tilted.
+
+    With c_ref = −23 and β = 0.1 it is 2e-6. It stops being ≈ 0 when c_ref + 1/β comes near 0: then r_s = 1 would ask for more
+    probability than there is. A small model, whose unused tokens still have e^-8, needs a β of 0.25 or more.
+    """
+    x = c_ref + 1 / beta + math.log(-math.expm1(-1 / beta))  # log of the second term, which may overflow
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+def log_partition_now(logp_zc, beta):
+    """log Z as the trained policy implies it: the tilt moves π(z_c) to π_ref(z_c) e^(1/β) / Z, hence 1/Z = 1 − π(z_c)(1 − e^(−1/β)).
+
+    logp_zc: (N,) of right, complete solutions. Mean over them, nats; nan if there are none. Logged as training goes on.
+    """
+    return -torch.log1p(logp_zc.double().exp() * math.expm1(-1 / beta)).mean()
+
+
+# -------------------------------------------------------------------------------------------------------- advantages
+
+
+def group_advantages(rewards, group_size):
+    """GRPO: (r − mean) / (std + 1e-6) within each group of G solutions to one problem, unbiased std. (B,) → (B,).
+
+    A group whose rewards are all equal gets 0: nothing to prefer. It still trains the self-reward.
+    """
+    groups = rewards.reshape(-1, group_size)
+    return ((groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-6)).reshape(-1)
+
+
+def mix_advantages(advantages, self_rewards, complete, group_size, tau, min_std):
+    """(1 − τ) A_v + τ A_s, with A_s the group-normalised self-rewards clipped to [0, 1] (paper, section 3.4). All (B,).
+
+    self_rewards are unclipped; a cut solution (complete False) counts as score 0. Where a group's scores have std ≤ min_std
+    the grades do not tell the solutions apart, dividing by it would only amplify noise, and A_v stands alone.
+    """
+    scores = torch.where(complete, self_rewards.clamp(0, 1), 0.0)
+    told_apart = (scores.reshape(-1, group_size).std(1) > min_std).repeat_interleave(group_size)
+    mixed = (1 - tau) * advantages + tau * group_advantages(scores, group_size)
+    return torch.where(told_apart, mixed, advantages)
+
+
+# ------------------------------------------------------------------------------------------------------------ losses
+
+
+def policy_loss(logps, old_logps, advantages, mask, clip_low, clip_high, total_tokens=None):
+    """PPO's clipped objective, negated, as a mean over tokens: scalar.
+
+    logps, old_logps (B, T); advantages (B,), the same for all tokens of a solution; mask (B, T) True on response tokens, EOS
+    included — it is a decision of the policy like any other. `total_tokens` of the whole step makes micro-batches add up.
+    """
+    ratio = torch.where(mask, logps - old_logps, 0.0).exp()
+    clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
+    gain = torch.minimum(ratio * advantages[:, None], clipped * advantages[:, None])
+    return -torch.where(mask, gain, 0.0).sum() / (mask.sum().clamp(min=1) if total_tokens is None else total_tokens)
+
+
+def class_weights(rewards, complete, balanced=True):
+    """(B,) weights of the solutions in the self-reward loss, over the whole step: 0 where cut.
+
+    Balanced: N/(2 N_c) for a right one and N/(2 N_i) for a wrong one, over N = N_c + N_i complete solutions; so both classes
+    weigh half, and grading everything «wrong» does not pay when most are. Divided by N here, so that the loss is a plain sum.
+    """
+    right, wrong = complete & (rewards > 0.5), complete & (rewards <= 0.5)
+    n = complete.sum().clamp(min=1)
+    if not balanced:
+        return complete / n
+    return right / (2 * right.sum().clamp(min=1)) + wrong / (2 * wrong.sum().clamp(min=1))
+
+
+def self_reward_loss(self_rewards, rewards, complete, balanced=True, weights=None):
+    """1/(N_c+N_i) Σ w (r_s − r_v)² over complete solutions, unclipped r_s (paper, equation 10): scalar. All (B,).
+
+    `weights`, these rows' slice of the step's `class_weights`, makes micro-batches add up.
+    """
+    weights = class_weights(rewards, complete, balanced) if weights is None else weights
+    return (weights * torch.where(complete, self_rewards - rewards, 0.0) ** 2).sum()
+
+
+def self_reward_cross_entropy(logp_zc, rewards, complete, balanced=True, weights=None):
+    """The ablation: binary cross-entropy of π(z_c) against r_v, weighted alike. It drives π(z_c) to 1, so z_c starts to be said."""
+    weights = class_weights(rewards, complete, balanced) if weights is None else weights
+    logp = torch.where(complete, logp_zc, -1.0).clamp(max=-1e-6)  # log(1 − π) stays finite
+    return -(weights * (rewards * logp + (1 - rewards) * torch.log(-torch.expm1(logp)))).sum()
+
+
+def kl_penalty(logps, ref_logps, mask, total_tokens=None):
+    """The k3 estimate of KL(π ‖ π_ref), e^d − d − 1 with d = log π_ref − log π, as a mean over tokens: scalar ≥ 0."""
+    d = torch.where(mask, ref_logps - logps, 0.0)
+    return (d.exp() - d - 1).sum() / (mask.sum().clamp(min=1) if total_tokens is None else total_tokens)
+
+
+# -------------------------------------------------------------------------------------------------------- one update
+
+
+def update(model, optimizer, prompts, solutions, rewards, advantages, alpha, c_ref, token, config, ref_logps=None):
+    """One optimizer step on the B solutions of a training step; returns its figures as a dict of floats.
+
+    The joint loss is L = L_policy + α L_self (+ kl · KL), summed over micro-batches of about equal length. All its parts are
+    sums over the step divided by totals of the step, so how it is cut changes nothing. Raises UserError if the loss or the gradient is not
+    finite, before the weights are touched.
+    """
+    model.train()  # only for gradient checkpointing: dropout is off
+    responses = solutions.responses()
+    lengths = [len(p) + len(r) + 1 for p, r in zip(prompts, responses)]
+    total = int(solutions.lengths.sum())
+    weights = class_weights(rewards, solutions.complete, config.balanced)
+    c_ref = torch.as_tensor(c_ref, device=rewards.device).expand(len(rewards))
+    sums = torch.zeros(5, device=rewards.device)
+    for batch in micro_batches(lengths, config.micro_batch_tokens):
+        logps, logp_zc = token_logps(model, [prompts[i] for i in batch], [responses[i] for i in batch], token, config.temperature)
+        T = logps.size(1)
+        mask = torch.arange(T, device=logps.device) < solutions.lengths[batch, None]
+        # At one update a step these solutions come from exactly these weights: the old log-probs are this very forward
+        # pass, detached. The ratio is exactly 1 and nothing is clipped, but its gradient is that of log π: A · ∇ log π. The
+        # sampler's own log-probs differ from them by rounding only; `logp_mismatch` keeps watch over that.
+        old_logps = logps.detach()
+        loss_policy = policy_loss(logps, old_logps, advantages[batch], mask, config.clip_low, config.clip_high, total)
+        if config.self_loss == "ce":
+            loss_self = self_reward_cross_entropy(logp_zc, rewards[batch], solutions.complete[batch], weights=weights[batch])
+        else:
+            scores = self_reward(logp_zc, c_ref[batch], config.beta)
+            loss_self = self_reward_loss(scores, rewards[batch], solutions.complete[batch], weights=weights[batch])
+        loss = loss_policy + alpha * loss_self
+        if config.kl:
+            loss_kl = kl_penalty(logps, ref_logps[batch, :T], mask, total)
+            loss = loss + config.kl * loss_kl
+        loss.backward()
+        ratio = (logps - old_logps).detach().exp()
+        outside = (ratio < 1 - config.clip_low) | (ratio > 1 + config.clip_high)
+        mismatch = torch.where(mask, old_logps - solutions.logps[batch, :T], 0.0).abs()
+        sums += torch.stack([loss_policy.detach(), loss_self.detach(), loss_kl.detach() if config.kl else sums.new_zeros(()),
+                             (outside & mask).sum() / total, mismatch.sum() / total])
+    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+    if not (torch.isfinite(grad_norm) and torch.isfinite(sums).all()):
+        optimizer.zero_grad()
+        raise UserError("The loss or its gradient is no longer finite; the last checkpoint is untouched: lower --lr or --alpha.")
+    optimizer.step()
+    optimizer.zero_grad()
+    names = ("policy_loss", "self_reward_loss", "kl", "clip_fraction", "logp_mismatch")
+    return {**dict(zip(names, sums.tolist())), "grad_norm": grad_norm.item()}
+
+
+# ------------------------------------------------------------------------------------------------- metrics and votes
+
+
+def grade_metrics(scores, rewards, weights=None):
+    """How well unclipped self-rewards (N,) tell right from wrong solutions (rewards (N,) 0/1): f1, tpr, tnr, auroc, ece.
+
+    A score above 0.5 says «right». tpr, tnr: accuracy on the right, on the wrong solutions. f1: their harmonic mean (the
+    paper's self-verification F1). auroc: chance that a right solution scores above a wrong one, ties count half. ece: mean
+    gap between clipped score and accuracy over 10 equal bins. nan where a class is empty. `weights` (..., N), how often each solution
+    is counted, gives results (...,): the bootstrap asks for all its resamples at once.
+    """
+    w = torch.ones_like(scores, dtype=torch.float64) if weights is None else weights.double()
+    right = (rewards > 0.5).double()
+    w_right, w_wrong, clipped = w * right, w * (1 - right), scores.double().clamp(0, 1)
+    says_right = (scores > 0.5).double()
+    tpr = (w_right * says_right).sum(-1) / w_right.sum(-1)
+    tnr = (w_wrong * (1 - says_right)).sum(-1) / w_wrong.sum(-1)
+    f1 = torch.where(tpr + tnr == 0, 0.0, 2 * tpr * tnr / (tpr + tnr))
+
+    def totals(values, index, size):  # sums of values (..., N) by index (N,)
+        return values.new_zeros(*values.shape[:-1], size).index_add_(-1, index, values)
+
+    levels, level = scores.unique(return_inverse=True)
+    up, down = totals(w_right, level, len(levels)), totals(w_wrong, level, len(levels))
+    auroc = (up * (down.cumsum(-1) - down / 2)).sum(-1) / (w_right.sum(-1) * w_wrong.sum(-1))
+    bins = (clipped * 10).long().clamp(max=9)
+    ece = (totals(w * clipped, bins, 10) - totals(w_right, bins, 10)).abs().sum(-1) / w.sum(-1)
+    return {"f1": f1, "tpr": tpr, "tnr": tnr, "auroc": auroc, "ece": ece}
+
+
+def pass_at_k(rewards, k):
+    """1 − C(n−c, k)/C(n, k) for rewards (P, n) with c right ones a problem: (P,), the unbiased chance that one of k is right."""
+    n, right = rewards.size(1), rewards.sum(1).long().tolist()
+    return torch.tensor([1 - math.comb(n - c, k) / math.comb(n, k) for c in right], dtype=torch.float64)
+
+
+def subsets(n, k, most=256):
+    """0/1 membership (S, n) of the k-subsets of n samples: all of them if at most `most`, else that many seeded random ones."""
+    if math.comb(n, k) <= most:
+        chosen = list(itertools.combinations(range(n), k))
+    else:
+        rng = random.Random(seed_of("subsets", n, k))
+        chosen = [rng.sample(range(n), k) for _ in range(most)]
+    return torch.zeros(len(chosen), n, dtype=torch.float64).scatter_(1, torch.tensor(chosen), 1.0)
+
+
+def vote(classes, weights, rewards, members):
+    """Expected reward (P,) of the class with the largest summed weight, averaged over subsets of samples; ties share the credit.
+
+    classes (P, n): index < n of the sample's answer among equivalent ones, −1 for no answer, which casts no vote;
+    weights (P, n) ≥ 0: 1 for a majority vote, the clipped self-reward for a weighted one; members (S, n): `subsets`. With
+    each sample its own class and the score as weight this is best-of-n.
+    """
+    n = classes.size(1)
+    belongs = F.one_hot(classes + 1, n + 1)[..., 1:].double()  # (P, n, classes)
+    count = members @ belongs  # (P, S, classes)
+    total = members @ (belongs * weights[..., None])
+    total = torch.where(count > 0, total, -torch.inf)
+    winners = ((total >= total.amax(-1, keepdim=True) - 1e-9) & (count > 0)).double()
+    right = (belongs * rewards[..., None]).sum(1) / belongs.sum(1).clamp(min=1)  # (P, classes)
+    return ((winners * right[:, None]).sum(-1) / winners.sum(-1).clamp(min=1)).mean(1)
+
+
+def voting_metrics(classes, scores, rewards):
+    """mean@1 and pass@k, maj@k, weighted@k, best@k for k = 1, 2, 4 … n: a dict of (P,) values. All inputs (P, n), scores clipped."""
+    n = rewards.size(1)
+    rows, everyone = {"mean@1": rewards.mean(1)}, torch.arange(n).expand_as(classes)
+    for k in sorted({*(2**i for i in range(n.bit_length()) if 2**i <= n), n}):
+        members = subsets(n, k)
+        rows[f"pass@{k}"] = pass_at_k(rewards, k)
+        rows[f"maj@{k}"] = vote(classes, torch.ones_like(scores), rewards, members)
+        rows[f"weighted@{k}"] = vote(classes, scores, rewards, members)
+        rows[f"best@{k}"] = vote(everyone, scores, rewards, members)
+    return rows
+
+
+def number(value):
+    """A float for JSON, which has no nan: null says «undefined»."""
+    return float(value) if math.isfinite(value) else None
+
+
+class Policy(NamedTuple):
+    model: torch.nn.Module
+    tokenizer: object
+    eos_ids: list  # any of them ends a solution
+    token: int  # z_c
+    c_ref: float  # nats
+
+
+def grade(logp_zc, c_ref, config):
+    """The self-reward as `config` trains it: r_s, or π(z_c) itself under cross-entropy. −inf or 0 for cut solutions."""
+    return logp_zc.exp() if config.self_loss == "ce" else self_reward(logp_zc, c_ref, config.beta)
+
+
+def evaluate(policy, problems, config, name="", reference=None, resamples=500):
+    """Sample config.eval_n solutions a problem, grade and vote: (one row for eval.jsonl, the list of samples).
+
+    Every evaluation of a run draws from the same uniform numbers, so that before and after differ by the model alone. Each
+    headline `x` comes with `x_ci`, a 95% bootstrap interval that resamples problems.
+    """
+    n, P, token = config.eval_n, len(problems), policy.token
+    prompts = [row["prompt"] for row in problems]
+    u = uniforms(P * n, config.max_response_tokens, "eval", config.seed, name)
+    solutions = sample(policy.model, prompts, n, u, policy.eos_ids, token, config.temperature, config.sample_rows)
+    solutions = Solutions(*(x.cpu() for x in solutions))
+    responses, c_ref = solutions.responses(), policy.c_ref
+    texts = policy.tokenizer.batch_decode(responses, skip_special_tokens=True)
+    if config.exact_reference:
+        c_ref = score(reference, [p for p in prompts for _ in range(n)], responses, token, budget=config.micro_batch_tokens)[1].cpu()
+    scores = grade(solutions.logp_zc, c_ref, config).double()
+    golds = [row["answer"] for row in problems for _ in range(n)]
+    rewards = torch.tensor([reward(text, gold) for text, gold in zip(texts, golds)], dtype=torch.float64)
+    rewards = torch.where(solutions.complete, rewards, 0.0)  # a cut solution has not given its answer yet
+    answers = [extract_answer(text) if done else None for text, done in zip(texts, solutions.complete.tolist())]
+    classes = torch.tensor([[-1 if c is None else c for c in group(answers[i : i + n])] for i in range(0, P * n, n)])
+    voting_scores = torch.where(classes.view(-1) >= 0, scores.clamp(0, 1), 0.0)
+    per_problem = voting_metrics(classes, voting_scores.view(P, n), rewards.view(P, n))
+
+    picks = torch.randint(P, (resamples, P), generator=torch.Generator().manual_seed(seed_of("bootstrap", P)))
+    counts = torch.zeros(resamples, P, dtype=torch.float64).scatter_add_(1, picks, torch.ones(resamples, P, dtype=torch.float64))
+    complete = solutions.complete
+    graded = (scores[complete], rewards[complete])
+    point = {**{k: v.mean() for k, v in per_problem.items()}, **grade_metrics(*graded)}
+    spread = {**{k: counts @ v / P for k, v in per_problem.items()},
+              **grade_metrics(*graded, counts.repeat_interleave(n, dim=1)[:, complete])}
+    row = {"data": name, "problems": P, "n": n}
+    for key, value in point.items():
+        resampled = spread[key][~spread[key].isnan()]
+        row[key] = number(value)
+        row[f"{key}_ci"] = resampled.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist() if len(resampled) else None
+    row["log_z"] = number(log_partition_now(solutions.logp_zc[complete & (rewards > 0.5)], config.beta))
+    row["complete"] = complete.double().mean().item()
+    row["response_tokens"] = solutions.lengths.double().mean().item()
+    samples = [{"data": name, "problem": problems[i // n]["problem"], "gold": golds[i], "response": texts[i], "answer": answers[i],
+                "reward": rewards[i].item(), "self_reward": number(scores[i]), "complete": bool(complete[i])} for i in range(P * n)]
+    return row, samples
+
+
+# ----------------------------------------------------------------------------------------------------------- the run
+
+
+class BF16AdamW(torch.optim.Optimizer):
+    """AdamW for bfloat16 weights and moments, 8 bytes a parameter with the gradient, by stochastic rounding.
+
+    bfloat16 has 8 significant bits: a step of lr 1e-6 on a weight of 0.01 is a fortieth of the distance to the next number,
+    and rounding to nearest would lose it every time. Rounded up with probability 1/40 instead, it arrives on average. The moments
+    decay by less than one such distance a step, too. The draws are seeded by the step, so a resumed run repeats them.
+    """
+
+    def __init__(self, params, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "betas": betas, "eps": eps, "step": 0})
+
+    @staticmethod
+    def round_(target, value, generator):
+        """target (bfloat16) ← value (float32): its upper 16 bits, after noise in the lower 16 has carried, or not, into them."""
+        noise = torch.randint(0, 2**16, value.shape, dtype=torch.int32, device=value.device, generator=generator)
+        target.copy_(((value.view(torch.int32) + noise) & -(2**16)).view(torch.float32))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            group["step"] += 1
+            (b1, b2), lr = group["betas"], group["lr"]
+            generator = torch.Generator(group["params"][0].device).manual_seed(seed_of("rounding", group["step"]))
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["m"], state["v"] = torch.zeros_like(p), torch.zeros_like(p)
+                # float32 copies exist for 64 Mi numbers at a time
+                for w, g, m, v in zip(*(x.view(-1).split(2**26) for x in (p, p.grad, state["m"], state["v"]))):
+                    g = g.float()
+                    m32, v32 = m.float().lerp(g, 1 - b1), v.float().lerp(g * g, 1 - b2)
+                    change = (m32 / (1 - b1 ** group["step"])) / ((v32 / (1 - b2 ** group["step"])).sqrt() + group["eps"])
+                    self.round_(w, w.float() * (1 - lr * group["weight_decay"]) - lr * change, generator)
+                    self.round_(m, m32, generator)
+                    self.round_(v, v32, generator)
+
+
+def make_optimizer(model, lr, weight_decay):
+    if model.dtype == torch.bfloat16:
+        return BF16AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+    return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def warm_start(model, tokenizer, problems, config):
+    """Imitate the problems' worked solutions: cross-entropy, 64 a step, linear decay of the rate.
+
+    Random weights never earn a reward, and a policy gradient has nothing to hold on to. This makes a «base model» that knows the
+    format and is often wrong, as real base models are; what it learns of the task beyond that is the training's doing.
+    """
+    optimizer = make_optimizer(model, config.warm_start_lr, config.weight_decay)
+    eos, rng = end_tokens(model, tokenizer)[0], random.Random(seed_of("warm start", config.seed))
+    texts = tokenizer([row["solution"] for row in problems], add_special_tokens=False)["input_ids"]
+    for step in tqdm(range(config.warm_start_steps), desc="warm start", leave=False):
+        batch = rng.sample(range(len(problems)), 64)
+        for group in optimizer.param_groups:
+            group["lr"] = config.warm_start_lr * (1 - step / config.warm_start_steps)
+        # as in pretraining, EOS is followed by another document: what comes after EOS, where z_c is read, is not left to chance
+        documents = [texts[i] + [eos] + problems[i - 1]["prompt"][:1] for i in batch]
+        logps, _ = token_logps(model, [problems[i]["prompt"] for i in batch], documents, eos)
+        loss = -logps.sum() / sum(map(len, documents))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def problems_of_step(problems, step, config):
+    """The P problems of a step: a seeded shuffle each epoch, read in order. A function of the step alone, so resuming needs no state."""
+    order, chosen = {}, []
+    for i in range(step * config.prompts_per_step, (step + 1) * config.prompts_per_step):
+        epoch, place = divmod(i, len(problems))
+        if epoch not in order:
+            order[epoch] = torch.randperm(len(problems), generator=torch.Generator().manual_seed(seed_of("order", config.seed, epoch)))
+        chosen.append(problems[order[epoch][place]])
+    return chosen
+
+
+def measure_c_ref(policy, problems, config):
+    """(mean, std) of log π_ref(z_c|x,y) over solutions of the starting model, nats; EOS is supplied where one was cut.
+
+    Raises UserError if the model says z_c in these solutions: it must be a token that means nothing yet.
+    """
+    model, token, eos_ids = policy.model, policy.token, policy.eos_ids
+    prompts = [row["prompt"] for row in problems_of_step(problems, 0, config)][:32]
+    u = uniforms(len(prompts) * config.group_size, config.max_response_tokens, "c_ref", config.seed)
+    solutions = sample(model, prompts, config.group_size, u, eos_ids, token, config.temperature, config.sample_rows)
+    responses = [r if r[-1] in eos_ids else r + eos_ids[:1] for r in solutions.responses()]
+    said, of = sum(r.count(token) for r in responses), sum(map(len, responses))
+    if said > 5 + 3 * of / model.get_input_embeddings().weight.size(0):  # clearly more than uniform noise would
+        raise UserError(f"The model itself says token {token} ({said} times in {of} tokens); choose a --token that it never uses.")
+    _, logp_zc = score(model, [p for p in prompts for _ in range(config.group_size)], responses, token, budget=config.micro_batch_tokens)
+    return logp_zc.mean().item(), logp_zc.std().item()
+
+
+def report_c_ref(c_ref, std, config):
+    """Print c_ref and log Z, and warn, with a remedy, where the derivation's assumptions do not hold."""
+    log_z = log_partition(c_ref, config.beta)
+    print(f"c_ref = {c_ref:.2f}" + (f" ± {std:.2f}" if std is not None else "") + f" nats, beta = {config.beta:g}, log Z = {log_z:.2g}")
+    if config.self_loss == "mse" and log_z > 0.05:
+        remedy = f"raise --beta to {math.ceil(-100 / (c_ref + 3)) / 100:.2f}" if c_ref < -5 else "choose a rarer --token"
+        print(f"warning: log Z = {log_z:.2f} is not close to 0, so no policy reaches a self-reward of 1; {remedy}", file=sys.stderr)
+    if std is not None and config.beta * std > 0.25 and not config.exact_reference:
+        print(f"warning: log π_ref(z_c) spreads by {config.beta * std:.2f} in units of reward, so one constant is a rough stand-in; "
+              "choose another --token or use --exact_reference", file=sys.stderr)
+
+
+def save_checkpoint(folder, model, tokenizer, optimizer, state):
+    """Write folder/checkpoint: what save_pretrained writes, laser.json (how to read the self-reward), trainer.pt (to resume).
+
+    Written beside and swapped in by renaming, after all of it has reached the disk: a kill at any moment leaves the old
+    checkpoint or the new one (`recover` puts right a kill between the two renames), and so does a full disk.
+    """
+    new, final, old = (folder / name for name in ("checkpoint.new", "checkpoint", "checkpoint.old"))
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        (new / "laser.json").write_text(json.dumps(state, indent=1))
+        torch.save({"optimizer": optimizer.state_dict()}, new / "trainer.pt")
+        for path in (*new.iterdir(), new):
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+        shutil.rmtree(new, ignore_errors=True)
+        raise UserError(f"Cannot save to {folder} ({' '.join(str(error).split())[:120]}); the previous checkpoint is kept: make room "
+                        "and go on with --resume.") from error
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    new.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(folder):
+    """The folder's checkpoint, or None. A kill between the renames of `save_checkpoint` left only the old one: put it back."""
+    final, old = folder / "checkpoint", folder / "checkpoint.old"
+    if not final.exists() and old.exists():
+        old.rename(final)
+    return final if final.exists() else None
+
+
+def append_json(path, row):
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def read_back(path, step):
+    """The rows of a JSON-lines log up to `step`; what came later, a torn last line included, is cut off: it is about to be repeated."""
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
+    rows = [row for row in rows if row["step"] <= step]
+    beside = path.with_suffix(".new")
+    beside.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    beside.replace(path)
+    return rows
+
+
+def default_out(model):
+    return f"runs/{Path(model).stem if model.endswith('.json') else Path(model).name}"
+
+
+# what a resumed run may change: none of it alters what is learnt
+FREE = {"out", "resume", "device", "steps", "eval_data", "eval_every", "eval_n", "save_every", "sample_rows", "micro_batch_tokens"}
+
+
+def open_folder(config):
+    """(folder, its checkpoint or None). Raises UserError if the folder holds another run, or none to resume."""
+    out = Path(config.out or default_out(config.model))
+    stored = out / "config.json"
+    if not config.resume:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out} is not empty; continue its run with --resume or name another folder with --out.")
+        return out, None
+    if not stored.exists():
+        raise UserError(f"There is no run in {out} to resume; drop --resume or name its folder with --out.")
+    now, then = dataclasses.asdict(config), json.loads(stored.read_text())
+    changed = [f"--{k} {then.get(k)}" for k in now if k not in FREE and now[k] != then.get(k)]
+    if changed:
+        raise UserError(f"The run in {out} was started with {', '.join(changed)}; resume it so, or start another one with --out.")
+    return out, recover(out)
+
+
+def peak_memory_gib(device):
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def training_step(policy, optimizer, rows, step, config, reference=None):
+    """Sample, verify, score, update once: (a line for metrics.jsonl, the step's Solutions, their texts, rewards and scores)."""
+    model, device, G = policy.model, policy.model.device, config.group_size
+    clock = [time.perf_counter()]
+    prompts = [row["prompt"] for row in rows]
+    u = uniforms(len(rows) * G, config.max_response_tokens, "train", config.seed, step)
+    solutions = sample(model, prompts, G, u, policy.eos_ids, policy.token, config.temperature, config.sample_rows)
+    responses, prompts = solutions.responses(), [p for p in prompts for _ in range(G)]
+    texts = policy.tokenizer.batch_decode(responses, skip_special_tokens=True)
+    clock.append(time.perf_counter())
+    complete = solutions.complete
+    rewards = torch.tensor([reward(text, rows[i // G]["answer"], strict=True) for i, text in enumerate(texts)], device=device)
+    rewards = torch.where(complete, rewards, 0.0)  # a cut solution earns nothing, but its tokens stay in the policy loss
+    clock.append(time.perf_counter())
+
+    c_ref, ref_logps = policy.c_ref, None
+    if reference is not None:
+        ref_logps, exact = score(reference, prompts, responses, policy.token, config.temperature, config.micro_batch_tokens)
+        c_ref = exact if config.exact_reference else c_ref
+    # The schedule: first only GRPO, then the grade is learnt, and only a learnt grade has a say in the advantage.
+    alpha = config.alpha if step >= config.reasoning_warmup else 0.0
+    tau = config.tau if alpha and step >= config.reasoning_warmup + config.self_reward_warmup else 0.0
+    scores = grade(solutions.logp_zc, c_ref, config)  # the sampler has read z_c already: no second pass
+    advantages = group_advantages(rewards, G)
+    if tau:
+        advantages = mix_advantages(advantages, scores, complete, G, tau, config.min_std)
+    figures = update(model, optimizer, prompts, solutions, rewards, advantages, alpha, c_ref, policy.token, config, ref_logps)
+    clock.append(time.perf_counter())
+
+    sampling, verifying, training = (b - a for a, b in zip(clock, clock[1:]))
+    right, tokens = complete & (rewards > 0.5), int(solutions.lengths.sum())
+    grades = grade_metrics(scores[complete].cpu(), rewards[complete].cpu())
+    return {
+        "step": step + 1, "reward": rewards.mean().item(), "reward_std": rewards.view(-1, G).std(1).mean().item(), **figures,
+        "lr": config.lr, "response_tokens": tokens / len(texts), "complete": complete.double().mean().item(),
+        **{name: number(value) for name, value in grades.items()},
+        "logp_zc_right": number(solutions.logp_zc[right].mean()), "logp_zc_wrong": number(solutions.logp_zc[complete & ~right].mean()),
+        "log_z": number(log_partition_now(solutions.logp_zc[right], config.beta)),
+        "seconds": clock[-1] - clock[0], "sample_seconds": sampling, "verify_seconds": verifying, "train_seconds": training,
+        "sample_tokens_per_s": tokens / sampling, "train_tokens_per_s": (tokens + sum(map(len, prompts))) / training,
+        "peak_memory_gib": peak_memory_gib(device)}, solutions, texts, rewards, scores
+
+
+TABLE = ("mean@1", "pass@{n}", "maj@{n}", "weighted@{n}", "best@{n}", "f1", "auroc", "ece")
+
+
+def print_table(rows):
+    """Evaluation rows, first and last of each data set, with half-widths of their 95% intervals."""
+    names = [name.format(n=rows[-1]["n"]) for name in TABLE]
+    print(f"\n{'data':<24}{'step':>6} " + "".join(f"{name:>15}" for name in names))
+    for data in dict.fromkeys(row["data"] for row in rows):
+        of_data = [row for row in rows if row["data"] == data]
+        for row in of_data[:1] + of_data[1:][-1:]:
+            cells = ("–" if row.get(k) is None else f"{row[k]:.3f} ±{(row[k + '_ci'][1] - row[k + '_ci'][0]) / 2:.3f}" for k in names)
+            print(f"{data[-24:]:<24}{row['step']:>6} " + "".join(f"{cell:>15}" for cell in cells))
+
+
+def train(config, stop=()):
+    """The whole run: load, warm-start, measure c_ref, train, evaluate, save. Returns the rows of eval.jsonl.
+
+    Writes config.json, metrics.jsonl, eval.jsonl, samples.jsonl and checkpoint/ into the run's folder, nothing before all that
+    the user gave has been looked at. Raises UserError for whatever the user can mend. When `stop` is no longer empty the step
+    in hand is finished, saved, and the run ends.
+    """
+    # ---- what the run starts from
+    check(config)
+    out, saved = open_folder(config)
+    device = choose_device(config.device)
+    problems = load_problems(config.data, True, config)
+    eval_sets = {name: load_problems(name, False, config) for name in config.eval_data} if config.eval_every else {}
+    began, warm = str(out / "warm_start") if (out / "warm_start").exists() else config.model, config.warm_start_steps > 0
+    model, tokenizer = load_model(str(saved or began), device, config)
+    problems = add_prompts(problems, tokenizer, config, config.data)
+    eval_sets = {name: add_prompts(rows, tokenizer, config, name) for name, rows in eval_sets.items()}
+    given = Path(saved or config.model) / "laser.json"  # of a checkpoint, to go on from or to start from
+    state = json.loads(given.read_text()) if given.exists() else {}
+    eos_ids, known = end_tokens(model, tokenizer), str(state["token"]) if "token" in state else None
+    policy = Policy(model, tokenizer, eos_ids, choose_token(config.token or known, model, tokenizer, eos_ids), None)
+    print(f"{config.model}: {model.num_parameters():,} {str(model.dtype)[6:]} parameters on {device}; z_c is token {policy.token}; "
+          f"{len(problems)} problems; seed {config.seed}, run in {out}")
+    if warm and not saved and began == config.model:
+        warm_start(model, tokenizer, problems, config)
+    c_ref, c_ref_std = config.c_ref, None
+    if c_ref is None:
+        c_ref, c_ref_std = (state["c_ref"], state["c_ref_std"]) if "c_ref" in state else measure_c_ref(policy, problems, config)
+    policy = policy._replace(c_ref=c_ref)
+    report_c_ref(c_ref, c_ref_std, config)
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1))
+    if warm and began == config.model:
+        model.save_pretrained(out / "warm_start")
+        tokenizer.save_pretrained(out / "warm_start")
+    reference = None
+    if config.kl or config.exact_reference:  # the starting model, frozen; in memory only if an option asks for it
+        reference, _ = load_model(str(out / "warm_start") if warm else config.model, device, config)
+        reference.resize_token_embeddings(model.get_input_embeddings().weight.size(0))
+        reference.requires_grad_(False)
+    optimizer, first = make_optimizer(model, config.lr, config.weight_decay), 0
+    if saved:
+        first = state["step"]
+        optimizer.load_state_dict(torch.load(saved / "trainer.pt", map_location=device)["optimizer"])
+    read_back(out / "metrics.jsonl", first)
+    results = read_back(out / "eval.jsonl", first)
+
+    def evaluate_all(step):
+        samples = []
+        for name, rows in eval_sets.items():
+            if not any(row["step"] == step and row["data"] == name for row in results):
+                row, of_row = evaluate(policy, rows, config, name, reference)
+                results.append({"step": step, **row})
+                append_json(out / "eval.jsonl", results[-1])
+                samples += of_row
+        if samples:
+            (out / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
+
+    # ---- training
+    if first == 0:
+        evaluate_all(0)
+    bar = tqdm(range(first, config.steps), initial=first, total=config.steps, desc="training", dynamic_ncols=True)
+    for step in bar:
+        rows = problems_of_step(problems, step, config)
+        line, solutions, texts, rewards, scores = training_step(policy, optimizer, rows, step, config, reference)
+        append_json(out / "metrics.jsonl", line)
+        bar.set_postfix(reward=f"{line['reward']:.2f}", f1="–" if line["f1"] is None else f"{line['f1']:.2f}",
+                        tokens_per_s=f"{line['sample_tokens_per_s']:.0f}")
+        if step % max(1, config.steps // 8) == 0:
+            verdict = f"self-reward {scores[0]:.2f}" if solutions.complete[0] else "cut, so without self-reward"
+            bar.write(f"step {step + 1}: {rows[0]['problem'][-200:]!r} → {texts[0][-200:]!r}: reward {rewards[0]:.0f}, {verdict}")
+        done, last = step + 1, step + 1 == config.steps or bool(stop)
+        if last or config.save_every and done % config.save_every == 0:
+            save_checkpoint(out, model, tokenizer, optimizer, {"step": done, "token": policy.token, "c_ref": c_ref, "c_ref_std": c_ref_std,
+                                                               "beta": config.beta, "self_loss": config.self_loss})
+        if stop:
+            bar.close()
+            print(f"stopped after step {done}; continue with --resume", file=sys.stderr)
+            return results
+        if done == config.steps or config.eval_every and done % config.eval_every == 0:
+            evaluate_all(done)
+    if results:
+        print_table(results)
+    return results
+
+
+# -------------------------------------------------------------------------------------------------- the command line
+
+
+def parse(arguments):
+    """A Config from command-line words: the defaults, then the `laser` settings of a --model .json file, then the flags."""
+    parser = argparse.ArgumentParser(prog="laser.py", description=__doc__.split("\n")[0], allow_abbrev=False)
+
+    def refuse(message):
+        raise UserError(message[0].upper() + message[1:] + "; see --help.")
+
+    parser.error = refuse
+    for f in dataclasses.fields(Config):
+        default = f.default_factory()
+        shown = "" if default is None else f" [{' '.join(default) if isinstance(default, list) else default}]"
+        options = {"help": (f.metadata["help"] + shown).replace("%", "%%"), "default": argparse.SUPPRESS}
+        if f.type is bool:
+            parser.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, **options)
+        else:
+            kind = next(t for t in (int, float, str) if t.__name__ in str(f.type))
+            parser.add_argument(f"--{f.name}", type=kind, nargs="+" if isinstance(default, list) else None, metavar="X", **options)
+
+    def underscored(word):  # --group-size=4 → --group_size=4
+        flag, equals, value = word.partition("=")
+        return flag.replace("-", "_").replace("__", "--", 1).replace("--no_", "--no-") + equals + value if word.startswith("--") else word
+
+    flags = vars(parser.parse_args(list(map(underscored, sys.argv[1:] if arguments is None else arguments))))
+    model, settings = flags.get("model", Config().model), {}
+    if flags.get("resume"):  # what the flags leave open is as the run was started
+        stored = Path(flags.get("out") or default_out(model)) / "config.json"
+        if stored.exists():
+            return Config(**{**json.loads(stored.read_text()), **flags})
+    if model.endswith(".json"):
+        path = Path(model) if Path(model).exists() else HERE / model
+        if not path.exists():
+            raise UserError(f"There is no file {model}; give a .json architecture, a folder or a hub id.")
+        try:
+            settings = json.loads(path.read_text()).get("laser", {})
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{model} is not a JSON object ({error}); mend it.") from error
+        # read as if they were flags, so that names and types are checked alike
+        words = [[f"--{'' if value is not False else 'no-'}{name}", *([] if isinstance(value, bool) else map(str, value) if isinstance(value, list)
+                  else [str(value)])] for name, value in settings.items()]
+        settings = vars(parser.parse_args(sum(words, [])))
+        flags["model"] = str(path)
+    return Config(**{**settings, **flags})
+
+
+def main(arguments=None):
+    """The command line. Returns the exit code: 0; 2 with one sentence on stderr for what the user can mend; 130 or 143 after
+    Ctrl-C or SIGTERM, which finish the step and save first (a second one does not wait)."""
+    stop = []
+
+    def on_signal(which, _):
+        stop.append(which)
+        signal.signal(which, signal.SIG_DFL)
+
+    try:
+        config = parse(arguments)
+        for which in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(which, on_signal)
+        train(config, stop)
+    except UserError as error:
+        print(f"laser.py: {error}", file=sys.stderr)
+        return 2
+    return 128 + stop[0] if stop else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

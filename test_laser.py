@@ -1,0 +1,1799 @@
+"""Each test holds an equation or a promise of laser.py against something independent of it: a closed form, a brute force, a
+second path through the code, an undisturbed run. `pytest` runs them all on a CPU."""
+import itertools
+import json
+import math
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+import laser
+import verify
+from laser import Config
+from verify import canonical, equivalent, extract_answer, group, reward
+
+HERE = Path(__file__).parent
+DATA = HERE.parent / "shared" / "data"
+PAD, EOS, EOS2, ZC, V = 0, 1, 2, 3, 24
+
+
+def tiny_model(kind="qwen2", pad=PAD, seed=0, vocabulary=V):
+    """A random model, sharp enough that its distributions are far from uniform."""
+    torch.manual_seed(seed)
+    config, model = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}[kind]
+    return model(config(vocab_size=vocabulary, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+                        num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False, pad_token_id=pad,
+                        eos_token_id=EOS, bos_token_id=None, initializer_range=0.3, attn_implementation="laser")).eval()
+
+
+PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14], [15, 16]]
+
+
+def draw(model, group_size=4, T=12, seed=0, prompts=PROMPTS, **options):
+    u = laser.uniforms(len(prompts) * group_size, T, "test", seed)
+    return laser.sample(model, prompts, group_size, u, options.pop("eos_ids", [EOS]), ZC, **options)
+
+
+def repeated(prompts, group_size):
+    return [p for p in prompts for _ in range(group_size)]
+
+
+@pytest.fixture(scope="module", params=["qwen2", "llama"])
+def model(request):
+    return tiny_model(request.param)
+
+
+# ----------------------------------------------------------------------------------------------- the closed form
+
+
+def optimum_of_verification(logp_ref, token, beta):
+    """π maximising E[1(z = token)] − β KL(π ‖ π_ref), found by gradient ascent on logits: the problem as the paper states it."""
+    logits = logp_ref.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([logits], max_iter=5000, tolerance_grad=1e-13, tolerance_change=0, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        logp = logits.log_softmax(-1)
+        value = -(logp.exp()[token] - beta * (logp.exp() * (logp - logp_ref)).sum())
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return logits.detach().log_softmax(-1)
+
+
+@pytest.mark.parametrize("logit, beta", [(-6.0, 0.5), (-8.0, 0.25), (-3.0, 1.0)])
+def test_self_reward_is_the_closed_form_of_the_regularised_objective(logit, beta):
+    logp_ref = torch.tensor([0.3, -0.2, logit, 0.9, 0.1], dtype=torch.float64).log_softmax(-1)
+    optimum, c_ref = optimum_of_verification(logp_ref, 2, beta), logp_ref[2].item()
+    log_z = laser.log_partition(c_ref, beta)
+    # r̂ = β log(π*/π_ref) + β log Z = 1 exactly; the self-reward leaves β log Z out
+    assert laser.self_reward(optimum[2], c_ref, beta).item() + beta * log_z == pytest.approx(1, abs=1e-4)
+    # and the same Z can be read off the trained policy
+    assert laser.log_partition_now(optimum[2:3], beta).item() == pytest.approx(log_z, abs=1e-4)
+
+
+def test_self_reward_breaks_down_where_the_partition_function_is_not_one():
+    logp_ref = torch.tensor([0.0, 0.0, -8.0], dtype=torch.float64).log_softmax(-1)
+    c_ref = logp_ref[2].item()
+    small, large = (laser.self_reward(optimum_of_verification(logp_ref, 2, beta)[2], c_ref, beta).item() for beta in (0.25, 0.1))
+    assert small > 0.99 and large < 0.9  # at β = 0.1 a right answer would need π(z_c) = e^(-8.7 + 10) > 1
+    assert laser.log_partition(c_ref, 0.25) < 0.05 < 1 < laser.log_partition(c_ref, 0.1)
+
+
+def test_log_partition_values():
+    assert laser.log_partition(-23, 0.1) == pytest.approx(math.exp(-13), rel=1e-3)  # the paper's setting: 2e-6
+    assert laser.log_partition(-2, 0.5) == pytest.approx(math.log(1 + math.exp(-2) * (math.exp(2) - 1)), rel=1e-12)
+    assert laser.log_partition(-23, 1e-3) == pytest.approx(977, rel=1e-6)  # e^1000 must not overflow
+
+
+# ------------------------------------------------------------------------------------------ advantages and losses
+
+
+def test_group_advantages_against_the_statistics_module():
+    rewards = torch.tensor([1.0, 0, 0, 1, 1, 1, 0.5, 0.25, 0, 0, 0, 0])
+    for got, group in zip(laser.group_advantages(rewards, 4).view(-1, 4).tolist(), rewards.view(-1, 4).tolist()):
+        expected = [(r - statistics.mean(group)) / (statistics.stdev(group) + 1e-6) for r in group]
+        assert got == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_mix_advantages_by_hand():
+    advantages = torch.tensor([1.0, -1, 0, 0, 2, -2])
+    self_rewards = torch.tensor([3.0, -5, 0.52, 0.5, 0.2, 0.9])  # clipped: 1, 0 | 0.52, 0.5 | 0.2, cut → 0
+    complete = torch.tensor([True, True, True, True, True, False])
+    got = laser.mix_advantages(advantages, self_rewards, complete, 2, tau=0.25, min_std=0.1)
+    a = math.sqrt(0.5)  # a pair x, y normalises to ±1/√2
+    assert got.tolist() == pytest.approx([0.75 + 0.25 * a, -0.75 - 0.25 * a, 0, 0, 1.5 + 0.25 * a, -1.5 - 0.25 * a], rel=1e-4)
+    assert torch.equal(laser.mix_advantages(advantages, self_rewards, complete, 2, 0.0, 0.0), advantages)
+
+
+def test_policy_loss_by_hand():
+    old = torch.zeros(3, 2)
+    ratio = torch.tensor([[1.5, 0.5], [1.5, 0.5], [1.1, 99.0]])
+    mask = torch.tensor([[True, True], [True, True], [True, False]])
+    advantages = torch.tensor([2.0, -3.0, 1.0])
+    got = laser.policy_loss(ratio.log(), old, advantages, mask, clip_low=0.2, clip_high=0.3)
+    # min(ρA, clip(ρ)A): gains capped at 1.3 for A > 0; losses floored at 0.8 for A < 0, never capped
+    assert got.item() == pytest.approx(-((1.3 + 0.5) * 2 - (1.5 + 0.8) * 3 + 1.1) / 5, rel=1e-5)
+
+
+def test_policy_gradient_at_ratio_one_is_advantage_times_the_score():
+    logps = torch.randn(3, 5, requires_grad=True)
+    advantages, mask = torch.tensor([1.0, -2.0, 0.5]), torch.arange(5) < torch.tensor([[5], [2], [1]])
+    laser.policy_loss(logps, logps.detach(), advantages, mask, 0.2, 0.2).backward()
+    assert torch.allclose(logps.grad, -advantages[:, None] * mask / 8)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_self_reward_loss_by_brute_force(balanced):
+    generator = torch.Generator().manual_seed(0)
+    scores, rewards = torch.randn(40, generator=generator) * 2, (torch.rand(40, generator=generator) < 0.3).float()
+    complete = torch.rand(40, generator=generator) < 0.8
+    kept = [i for i in range(40) if complete[i]]
+    right, wrong = [sum(rewards[i] == r for i in kept).item() for r in (1, 0)]
+    weights = {1.0: (right + wrong) / (2 * right), 0.0: (right + wrong) / (2 * wrong)} if balanced else {1.0: 1, 0.0: 1}
+    expected = sum(weights[rewards[i].item()] * (scores[i] - rewards[i]).item() ** 2 for i in kept) / len(kept)
+    assert laser.self_reward_loss(scores, rewards, complete, balanced).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("reward, complete", [(1.0, True), (0.0, True), (0.0, False)])
+def test_self_reward_loss_with_an_empty_class_or_nothing_complete(reward, complete):
+    scores = torch.full((6,), -torch.inf if not complete else 0.25, requires_grad=True)
+    loss = laser.self_reward_loss(scores, torch.full((6,), reward), torch.full((6,), complete))
+    loss.backward()
+    # with one class only, that class carries the weight 1/2 of the definition
+    assert loss.item() == pytest.approx((0.25 - reward) ** 2 / 2 if complete else 0)
+    assert torch.isfinite(scores.grad).all()
+
+
+def test_cross_entropy_and_kl_against_torch():
+    logp_zc = torch.tensor([-0.2, -3.0, -7.0, -1.0]).double()
+    rewards, complete = torch.tensor([1.0, 0, 1, 0]).double(), torch.tensor([True, True, True, False])
+    expected = F.binary_cross_entropy(logp_zc[:3].exp(), rewards[:3], reduction="none")
+    got = laser.self_reward_cross_entropy(logp_zc, rewards, complete, balanced=False)
+    assert got.item() == pytest.approx(expected.mean().item(), rel=1e-6)
+    # k3 is an unbiased estimate: its mean under π is the KL divergence
+    logp, logq = torch.randn(50).double().log_softmax(-1), torch.randn(50).double().log_softmax(-1)
+    k3 = torch.stack([laser.kl_penalty(a.view(1, 1), b.view(1, 1), torch.ones(1, 1, dtype=torch.bool)) for a, b in zip(logp, logq)])
+    assert (logp.exp() * k3).sum().item() == pytest.approx((logp.exp() * (logp - logq)).sum().item(), rel=1e-9)
+
+
+# ------------------------------------------------------------------------------------------------------- sampling
+
+
+def full_forward(model, prompt, response):
+    """Logits (len(response) + 1, V) in float64 that predict the response and what follows it: transformers, no cache, no padding."""
+    with torch.no_grad():
+        return model.double()(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 :]
+
+
+def test_sampler_agrees_with_a_teacher_forced_float64_forward(model):
+    solutions = draw(model, T=10)
+    reference = tiny_model(model.config.model_type)
+    assert solutions.complete.any() and not solutions.complete.all()
+    for i, (prompt, response) in enumerate(zip(repeated(PROMPTS, 4), solutions.responses())):
+        logp = full_forward(reference, prompt, response).log_softmax(-1)
+        expected = logp[range(len(response)), response]
+        assert torch.allclose(solutions.logps[i, : len(response)].double(), expected, atol=1e-4)
+        assert bool(solutions.complete[i]) == (response[-1] == EOS) and EOS not in response[:-1]
+        assert len(response) == 10 or response[-1] == EOS
+        if solutions.complete[i]:  # z_c is what would follow EOS
+            assert solutions.logp_zc[i].item() == pytest.approx(logp[len(response), ZC].item(), abs=1e-4)
+        else:
+            assert solutions.logp_zc[i] == -math.inf
+
+
+def test_scoring_agrees_with_a_teacher_forced_float64_forward(model):
+    solutions = draw(model)
+    prompts, responses = repeated(PROMPTS, 4), solutions.responses()
+    logps, logp_zc = laser.score(model, prompts, responses, ZC, temperature=0.7, budget=40)
+    reference = tiny_model(model.config.model_type)
+    for i, (prompt, response) in enumerate(zip(prompts, responses)):
+        logits = full_forward(reference, prompt, response)
+        expected = (logits / 0.7).log_softmax(-1)[range(len(response)), response]
+        assert torch.allclose(logps[i, : len(response)].double(), expected, atol=1e-4)
+        assert (logps[i, len(response) :] == 0).all()
+        # the grade is read at temperature 1 whatever the policy's temperature
+        assert logp_zc[i].item() == pytest.approx(logits.log_softmax(-1)[len(response), ZC].item(), abs=1e-4)
+
+
+def test_greedy_sampling_equals_generate(model):
+    solutions = draw(model, group_size=1, T=12, temperature=0)
+    for prompt, response in zip(PROMPTS, solutions.responses()):
+        expected = model.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=12, do_sample=False)
+        assert response == expected[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("max_rows", [1, 3, 5, 100])
+def test_the_same_solutions_whatever_runs_beside_them(model, max_rows):
+    expected, got = draw(model, max_rows=16), draw(model, max_rows=max_rows)
+    assert got.responses() == expected.responses() and torch.equal(got.complete, expected.complete)
+    assert torch.allclose(got.logps, expected.logps, atol=1e-5) and torch.allclose(got.logp_zc, expected.logp_zc, atol=1e-5)
+
+
+def test_the_second_half_of_the_problems_alone_gives_the_same_solutions(model):
+    u = laser.uniforms(16, 12, "test", 0)
+    both, half = laser.sample(model, PROMPTS, 4, u, [EOS], ZC), laser.sample(model, PROMPTS[2:], 4, u[8:], [EOS], ZC)
+    assert both.responses()[8:] == half.responses()
+
+
+def test_every_eos_token_ends_a_solution_and_is_what_the_grade_follows(model):
+    solutions = draw(model, eos_ids=[EOS, EOS2], group_size=16, T=20)
+    ends = {r[-1] for r, done in zip(solutions.responses(), solutions.complete) if done}
+    assert ends == {EOS, EOS2}
+    assert not any({EOS, EOS2} & set(r[:-1]) for r in solutions.responses())
+    _, logp_zc = laser.score(model, repeated(PROMPTS, 16), solutions.responses(), ZC)
+    assert torch.allclose(solutions.logp_zc[solutions.complete], logp_zc[solutions.complete], atol=1e-4)
+
+
+def test_inverse_cdf_sampling_has_the_frequencies_of_the_softmax(model):
+    n = 5000  # u on a grid hits every token n·p times, give or take one
+    u = (torch.arange(n)[:, None] + 0.5) / n
+    solutions = laser.sample(model, [PROMPTS[0]], n, u, [EOS], ZC, temperature=0.8)
+    logits = full_forward(tiny_model(model.config.model_type), PROMPTS[0], [])[0]
+    counts = torch.bincount(solutions.tokens[:, 0], minlength=V)
+    assert (counts - n * (logits / 0.8).softmax(-1)).abs().max() <= 1.001
+
+
+def test_uniform_numbers_differ_by_stream_and_never_are_zero():
+    a, b = laser.uniforms(50, 50, "train", 0, 1), laser.uniforms(50, 50, "train", 0, 2)
+    assert torch.equal(a, laser.uniforms(50, 50, "train", 0, 1)) and not torch.equal(a, b)
+    assert a.min() > 0 and a.max() <= 1
+
+
+# -------------------------------------------------------------------------------------------------------- scoring
+
+
+def test_chunked_logps_equal_the_naive_ones_and_so_do_their_gradients(monkeypatch):
+    monkeypatch.setattr(laser, "LOGITS_AT_A_TIME", 3 * V)  # 3 of 10 tokens at a time
+    head, hidden = torch.nn.Linear(8, V, bias=False).double(), torch.randn(10, 8, dtype=torch.float64, requires_grad=True)
+    targets, temperature = torch.randint(V, (10,)), torch.rand(10).double() + 0.5
+    weight = torch.randn(10, dtype=torch.float64)
+    for form in (lambda: laser.chosen_logps(head, hidden, targets, temperature),
+                 lambda: (head(hidden) / temperature[:, None]).log_softmax(-1)[range(10), targets]):
+        hidden.grad = head.weight.grad = None
+        value = form()
+        (value * weight).sum().backward()
+        if form.__code__.co_names[0] == "laser":
+            expected = value.detach(), hidden.grad, head.weight.grad
+    # the head's logits are float32 by design, as in training
+    assert all(torch.allclose(x.double(), y, atol=1e-5) for x, y in zip(expected, (value, hidden.grad, head.weight.grad)))
+
+
+# ----------------------------------------------------------------------------------------------------- one update
+
+
+def brute_force_loss(model, prompts, solutions, rewards, advantages, config, c_ref, alpha):
+    """The joint loss of METHOD's section 3 from full logits, one solution at a time, with loops only."""
+    policy, tokens, errors = 0.0, 0, {0.0: [], 1.0: []}
+    for i, (prompt, response) in enumerate(zip(prompts, solutions.responses())):
+        logp = model(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
+        for t, y in enumerate(response):
+            policy = policy - advantages[i] * logp[len(prompt) - 1 + t, y]
+        tokens += len(response)
+        if solutions.complete[i]:
+            score = config.beta * (logp[len(prompt) + len(response) - 1, ZC] - c_ref)
+            errors[rewards[i].item()].append((score - rewards[i]) ** 2)
+    classes = [sum(e) / (2 * len(e)) for e in errors.values() if e]
+    return policy / tokens + alpha * sum(classes)
+
+
+def step_of(model, rewards=None, T=8, **settings):
+    config = Config(**{"beta": 0.2, "grad_clip": 1e9, **settings})
+    solutions = draw(model, T=T)
+    rewards = (torch.arange(16) % 3 == 0).float() if rewards is None else rewards
+    advantages = laser.group_advantages(rewards, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    figures = laser.update(model, optimizer, repeated(PROMPTS, 4), solutions, rewards, advantages, 0.7, -4.0, ZC, config)
+    gradient = {k: before[k] - v for k, v in model.state_dict().items()}
+    return gradient, figures, (before, solutions, rewards, advantages, config)
+
+
+@pytest.mark.parametrize("budget", [1, 30, 10**6])
+@pytest.mark.parametrize("pad", [PAD, EOS])
+def test_update_follows_the_gradient_of_the_joint_loss_however_it_is_cut(budget, pad):
+    """Also with pad = EOS, where masks made from token ids would lose EOS's gradient."""
+    got, figures, (before, solutions, rewards, advantages, config) = step_of(tiny_model(pad=pad), micro_batch_tokens=budget)
+    assert solutions.complete.any() and not solutions.complete.all()
+    model = tiny_model(pad=pad)
+    brute_force_loss(model, repeated(PROMPTS, 4), solutions, rewards, advantages, config, -4.0, 0.7).backward()
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(got[name], parameter.grad, atol=2e-5, rtol=1e-3), name
+    assert figures["clip_fraction"] == 0 and figures["logp_mismatch"] < 1e-5
+    norm = sum(p.grad.square().sum() for p in model.parameters()).sqrt().item()
+    assert figures["grad_norm"] == pytest.approx(norm, rel=1e-4)
+
+
+@pytest.mark.parametrize("reward", [0.0, 1.0])
+def test_a_step_of_equal_rewards_is_finite_and_trains_the_grade_alone(reward):
+    gradient, figures, (_, solutions, *_) = step_of(tiny_model(), rewards=torch.full((16,), reward))
+    assert figures["policy_loss"] == pytest.approx(0, abs=1e-6) and figures["self_reward_loss"] > 0
+    assert 0 < max(g.abs().max() for g in gradient.values()) < math.inf
+
+
+def test_a_step_of_truncated_solutions_only_is_finite():
+    gradient, figures, (_, solutions, *_) = step_of(tiny_model(seed=3), T=1)
+    if solutions.complete.any():
+        pytest.fail("choose a seed whose first tokens are never EOS")
+    assert figures["self_reward_loss"] == 0 and all(torch.isfinite(g).all() for g in gradient.values())
+
+
+def test_numbers_that_are_not_finite_stop_the_run_before_the_weights_change(monkeypatch):
+    model, before = tiny_model(), tiny_model().state_dict()
+    monkeypatch.setattr(laser, "self_reward_loss", lambda scores, *_, **__: scores.sum() * torch.inf)
+    with pytest.raises(laser.UserError, match="finite"):
+        step_of(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    with torch.no_grad():
+        model.lm_head.weight[5] = torch.nan
+    with pytest.raises(laser.UserError, match="finite"):
+        draw(model)
+
+
+def test_reference_terms_of_the_update():
+    """KL to a reference equal to the policy is 0; to another one it is positive and changes the step."""
+    model, other = tiny_model(), tiny_model(seed=1)
+    solutions, rewards = draw(model, T=8), torch.zeros(16)
+    config = Config(kl=1.0, grad_clip=1e9)
+    for reference, positive in ((tiny_model(), False), (other, True)):
+        ref_logps, _ = laser.score(reference, repeated(PROMPTS, 4), solutions.responses(), ZC)
+        figures = laser.update(tiny_model(), torch.optim.SGD(model.parameters(), lr=0.0), repeated(PROMPTS, 4), solutions, rewards,
+                               torch.zeros(16), 0.0, -4.0, ZC, config, ref_logps)
+        assert (figures["kl"] > 1e-3) == positive
+
+
+def test_repeated_updates_teach_the_grade():
+    """Regression on fixed solutions brings r_s to r_v: 0 for one answer, 1 for another."""
+    model = tiny_model()
+    solutions = draw(model, T=8)
+    rewards = torch.tensor([float(r[0] % 2) for r in solutions.responses()])
+    c_ref = solutions.logp_zc[solutions.complete].mean().item()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    config = Config(beta=0.25)
+    for _ in range(80):
+        figures = laser.update(model, optimizer, repeated(PROMPTS, 4), solutions, rewards, torch.zeros(16), 1.0, c_ref, ZC, config)
+    _, logp_zc = laser.score(model, repeated(PROMPTS, 4), solutions.responses(), ZC)
+    error = (laser.self_reward(logp_zc, c_ref, 0.25) - rewards)[solutions.complete].abs().max()
+    assert figures["self_reward_loss"] < 0.01 and error < 0.3
+
+
+def drift(optimizer_of, dtype, steps=200):
+    """Mean change of 20,000 weights under gradients of one sign, and its standard error."""
+    generator = torch.Generator().manual_seed(0)
+    start = (torch.randn(20_000, generator=generator) * 0.02).bfloat16()
+    weight = torch.nn.Parameter(start.to(dtype, copy=True))
+    optimizer = optimizer_of([weight])
+    for _ in range(steps):
+        weight.grad = (torch.rand(20_000, generator=generator) * 1e-3).to(dtype)
+        optimizer.step()
+    change = (weight.detach().float() - start.float()).double()
+    return change.mean().item(), change.std().item() / math.sqrt(20_000)
+
+
+def test_stochastic_rounding_drifts_as_float32_does_and_plain_rounding_does_not():
+    settings = {"lr": 1e-6, "weight_decay": 0.01}
+    exact, _ = drift(lambda p: torch.optim.AdamW(p, **settings), torch.float32)
+    rounded, error = drift(lambda p: laser.BF16AdamW(p, **settings), torch.bfloat16)
+    plain, _ = drift(lambda p: torch.optim.AdamW(p, **settings), torch.bfloat16)
+    assert exact < -1e-4 and abs(rounded - exact) < 4 * error + 0.01 * abs(exact)
+    assert abs(plain - exact) > 0.5 * abs(exact) > 20 * error
+
+
+# ---------------------------------------------------------------------------------------------- metrics and votes
+
+
+def brute_force_vote(answers, weights, rewards, k):
+    """Over all k-subsets: the answer with the largest summed weight, ties sharing the credit."""
+    credit = []
+    for subset in itertools.combinations(range(len(answers)), k):
+        totals = {}
+        for i in subset:
+            if answers[i] is not None:
+                totals.setdefault(answers[i], []).append((weights[i], rewards[i]))
+        sums = {a: sum(w for w, _ in rows) for a, rows in totals.items()}
+        best = [a for a in sums if sums[a] > max(sums.values()) - 1e-9]
+        credit.append(statistics.mean(totals[a][0][1] for a in best) if best else 0)
+    return statistics.mean(credit)
+
+
+def test_votes_against_brute_force_over_all_subsets():
+    generator = torch.Generator().manual_seed(1)
+    classes = torch.randint(-1, 4, (6, 8), generator=generator)
+    classes[0] = -1  # nobody answers
+    scores = (torch.rand(6, 8, generator=generator) * 4).round() / 4  # coarse, so that there are ties
+    scores[classes < 0] = 0
+    rewards = (classes == 1).double()
+    got = laser.voting_metrics(classes, scores.double(), rewards)
+    assert set(got) == {"mean@1", *(f"{m}@{k}" for m in ("pass", "maj", "weighted", "best") for k in (1, 2, 4, 8))}
+    for p in range(6):
+        answers = [None if c < 0 else c for c in classes[p].tolist()]
+        s, r = scores[p].tolist(), rewards[p].tolist()
+        assert got["mean@1"][p].item() == pytest.approx(sum(r) / 8)
+        for k in (1, 2, 4, 8):
+            subsets = list(itertools.combinations(range(8), k))
+            assert got[f"pass@{k}"][p].item() == pytest.approx(statistics.mean(max(r[i] for i in c) for c in subsets))
+            assert got[f"maj@{k}"][p].item() == pytest.approx(brute_force_vote(answers, [1] * 8, r, k))
+            assert got[f"weighted@{k}"][p].item() == pytest.approx(brute_force_vote(answers, s, r, k))
+            assert got[f"best@{k}"][p].item() == pytest.approx(brute_force_vote(range(8), s, r, k))
+
+
+def test_many_subsets_are_a_seeded_sample_of_the_right_size():
+    members = laser.subsets(32, 8)
+    assert members.shape == (256, 32) and (members.sum(1) == 8).all() and torch.equal(members, laser.subsets(32, 8))
+    assert len({tuple(row) for row in members.tolist()}) > 250  # C(32, 8) is ten million
+    assert (members.mean(0) - 0.25).abs().max() < 5 * math.sqrt(0.25 * 0.75 / 256)
+
+
+def test_grade_metrics_against_pair_counting_and_weights_against_repetition():
+    generator = torch.Generator().manual_seed(2)
+    rewards = (torch.rand(60, generator=generator) < 0.4).double()
+    scores = ((torch.randn(60, generator=generator) + rewards) * 3).round().double() / 4 + 0.01
+    got = laser.grade_metrics(scores, rewards)
+    right, wrong = scores[rewards == 1].tolist(), scores[rewards == 0].tolist()
+    tpr, tnr = sum(s > 0.5 for s in right) / len(right), sum(s <= 0.5 for s in wrong) / len(wrong)
+    auroc = sum((r > w) + (r == w) / 2 for r in right for w in wrong) / len(right) / len(wrong)
+    ece = 0
+    for b in range(10):
+        inside = [(min(max(s, 0), 1), r) for s, r in zip(scores.tolist(), rewards.tolist()) if min(int(min(max(s, 0), 1) * 10), 9) == b]
+        if inside:
+            ece += len(inside) / 60 * abs(statistics.mean(s for s, _ in inside) - statistics.mean(r for _, r in inside))
+    expected = {"f1": 2 * tpr * tnr / (tpr + tnr), "tpr": tpr, "tnr": tnr, "auroc": auroc, "ece": ece}
+    assert {k: v.item() for k, v in got.items()} == pytest.approx(expected)
+    counts = torch.randint(0, 4, (3, 60), generator=generator)
+    weighted = laser.grade_metrics(scores, rewards, counts)
+    for i in range(3):
+        repeated_rows = laser.grade_metrics(scores.repeat_interleave(counts[i]), rewards.repeat_interleave(counts[i]))
+        assert {k: v[i].item() for k, v in weighted.items()} == pytest.approx({k: v.item() for k, v in repeated_rows.items()})
+
+
+def test_grade_metrics_of_an_empty_class_are_undefined_and_of_a_blind_one_zero():
+    scores = torch.tensor([0.1, 0.2, 0.9])
+    one_class = laser.grade_metrics(scores, torch.ones(3))
+    assert one_class["tpr"] == pytest.approx(1 / 3) and all(one_class[k].isnan() for k in ("f1", "tnr", "auroc"))
+    assert laser.number(one_class["f1"]) is None
+    assert laser.grade_metrics(scores, torch.tensor([1.0, 1, 0]))["f1"] == 0  # neither class is ever recognised
+    assert all(v.isnan() for v in laser.grade_metrics(torch.zeros(0), torch.zeros(0)).values())
+
+
+# ------------------------------------------------------------------------------------------------ problems and data
+
+
+def test_built_in_problems_have_one_pair_and_careless_solutions_that_add_up():
+    seen = {}
+    for name in laser.PAIRS:
+        rows = laser.pair_problems(name, 300, right=0.4)
+        correct = 0
+        for row in rows:
+            numbers, total = row["problem"].rstrip("=").split(":")
+            total, numbers = int(total), list(map(int, numbers.split()))
+            pairs = [set(p) for p in itertools.combinations(numbers, 2) if sum(p) == total]
+            assert pairs == [set(map(int, row["answer"].split(",")))] and len(set(numbers)) == len(numbers)
+            a, b, said = map(int, row["solution"].split("\\")[0].replace("=", "+").split("+"))
+            assert said == a + b and {a, b} <= set(numbers) and a != b
+            assert laser.extract_answer(row["solution"]) == f"{a},{b}"
+            correct += laser.reward(row["solution"], row["answer"], strict=True)
+            seen.setdefault((total, *sorted(numbers)), set()).add(name)
+        assert 0.3 < correct / 300 < 0.5
+    assert all(names == {"pairs"} or "pairs" not in names for names in seen.values())  # nothing held out is trained on
+
+
+def test_local_data_of_every_kind(tmp_path):
+    config = Config()
+    rows = [{"question": "1+1?", "final_answer": "007"}, {"question": "2+2?", "final_answer": "0.50"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    (tmp_path / "a.csv").write_text("question,final_answer\n1+1?,007\n2+2?,0.50\n")
+    import datasets
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "a.parquet")
+    for kind in ("jsonl", "json", "csv", "parquet"):
+        got = laser.load_problems(str(tmp_path / f"a.{kind}"), True, config)
+        assert got == [{"problem": "1+1?", "answer": "007"}, {"problem": "2+2?", "answer": "0.50"}]
+
+
+@pytest.mark.parametrize("value, expected", [
+    (70, "70"), ("We add.\n#### 1,234", "1,234"), ("so \\boxed{\\frac{1}{2}}.", "\\frac{1}{2}"), ([3, "4"], "3, 4"), (" x ", "x")])
+def test_gold_answers(value, expected):
+    assert laser.gold_answer(value) == expected
+
+
+def test_answers_of_mixed_type_and_columns_by_flag(tmp_path):
+    file = tmp_path / "odd.jsonl"
+    file.write_text('{"ask": "a", "reply": 70}\n{"ask": "b", "reply": "x"}\n')
+    config = Config(problem_column="ask", answer_column="reply")
+    assert [row["answer"] for row in laser.load_problems(str(file), True, config)] == ["70", "x"]
+
+
+def test_a_step_draws_every_problem_once_an_epoch_and_needs_no_history():
+    problems, config = list(range(10)), Config(prompts_per_step=4)
+    drawn = [laser.problems_of_step(problems, step, config) for step in range(5)]
+    assert sorted(sum(drawn, [])[:10]) == problems == sorted(sum(drawn, [])[10:])
+    assert laser.problems_of_step(problems, 3, config) == drawn[3] and sum(drawn, [])[:10] != sum(drawn, [])[10:]
+
+
+# ------------------------------------------------------------------------------------------------------- whole runs
+
+FAST = ["--warm_start_steps", "30", "--steps", "4", "--prompts_per_step", "4", "--group_size", "4", "--eval_n", "2", "--save_every", "2",
+        "--reasoning_warmup", "1", "--self_reward_warmup", "1", "--eval_every", "0"]
+
+
+def run(*arguments, cwd=HERE, timeout=200, **options):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run([sys.executable, str(HERE / "laser.py"), *map(str, arguments)], cwd=cwd, capture_output=True, text=True,
+                          timeout=timeout, env=environment, **options)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def without_times(rows):
+    changing = ("seconds", "per_s", "memory")
+    return [{k: v for k, v in row.items() if not any(c in k for c in changing)} for row in rows]
+
+
+def same_weights(a, b):
+    a, b = (AutoModelForCausalLM.from_pretrained(x / "checkpoint").state_dict() for x in (a, b))
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+METRICS = """step reward reward_std self_reward_loss policy_loss grad_norm lr clip_fraction response_tokens complete f1 tpr tnr auroc
+    logp_zc_right logp_zc_wrong log_z seconds sample_seconds verify_seconds train_seconds sample_tokens_per_s train_tokens_per_s
+    peak_memory_gib logp_mismatch""".split()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return out, run(*FAST, "--eval-every", "3", "--out", out)
+
+
+def test_a_run_as_a_subprocess(finished):
+    out, process = finished
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert "weighted@2" in process.stdout and "log Z" in process.stdout
+    metrics, evaluations, samples = lines(out / "metrics.jsonl"), lines(out / "eval.jsonl"), lines(out / "samples.jsonl")
+    assert [row["step"] for row in metrics] == [1, 2, 3, 4] and all(set(METRICS) <= set(row) for row in metrics)
+    assert [(row["step"], row["data"]) for row in evaluations] == [(s, d) for s in (0, 3, 4) for d in ("pairs-heldout", "pairs-hard")]
+    for row in evaluations:
+        for key in ("mean@1", "pass@2", "maj@2", "weighted@2", "best@2", "f1", "tpr", "tnr", "auroc", "ece"):
+            low, high = row[key + "_ci"] or (0, 1)
+            assert row[key] is None or low <= row[key] <= high
+        assert {"problems", "n", "log_z", "complete", "response_tokens"} <= set(row)
+    last = evaluations[-2]
+    of_last = [s for s in samples if s["data"] == "pairs-heldout"]
+    assert len(of_last) == last["problems"] * last["n"]
+    assert statistics.mean(s["reward"] for s in of_last) == pytest.approx(last["mean@1"])
+    assert set(samples[0]) >= {"problem", "gold", "response", "answer", "reward", "self_reward", "complete"}
+    stored = json.loads((out / "checkpoint" / "laser.json").read_text())
+    assert stored["step"] == 4 and stored["token"] >= 98 and stored["c_ref"] < 0
+
+
+def test_a_stopped_and_resumed_run_equals_an_undisturbed_one(finished, tmp_path):
+    whole, _ = finished
+    assert run(*FAST, "--steps", "2", "--out", tmp_path / "a").returncode == 0
+    process = run(*FAST, "--steps", "4", "--resume", "--out", tmp_path / "a")
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert without_times(lines(tmp_path / "a" / "metrics.jsonl")) == without_times(lines(whole / "metrics.jsonl"))
+    assert same_weights(whole, tmp_path / "a")
+
+
+def test_resuming_with_other_settings_is_refused_by_name_and_a_whole_run_has_nothing_left_to_do(finished, capsys):
+    out, _ = finished
+    before = (out / "metrics.jsonl").read_text()
+    assert laser.main(["--resume", "--out", str(out), "--beta", "0.5", "--lr", "1e-5"]) == 2
+    message = capsys.readouterr().err
+    assert "--beta 0.25" in message and "--lr 0.0004" in message
+    assert laser.main(["--resume", "--out", str(out)]) == 0 and (out / "metrics.jsonl").read_text() == before
+
+
+def test_kills_at_any_moment_cost_nothing(finished, tmp_path):
+    """SIGKILL once inside a save and once in a step, then SIGTERM: the resumed run ends as the undisturbed one."""
+    whole, _ = finished
+    out, command = tmp_path / "killed", [sys.executable, str(HERE / "laser.py"), *FAST, "--save_every", "1", "--out", str(tmp_path / "killed")]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": ""}
+
+    def run_until(seen, signal_, resume):
+        process = subprocess.Popen(command + ["--resume"] * resume, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+        deadline = time.time() + 100
+        while not seen() and process.poll() is None and time.time() < deadline:
+            time.sleep(0.0005)
+        process.send_signal(signal_)
+        return process.wait(timeout=60)
+
+    assert run_until(lambda: (out / "checkpoint.new" / "laser.json").exists(), signal.SIGKILL, False) == -signal.SIGKILL
+    code = run_until(lambda: (out / "metrics.jsonl").exists() and len((out / "metrics.jsonl").read_text().splitlines()) >= 3, signal.SIGTERM, True)
+    assert code in (143, 0)  # 0 if the last step was done before the signal came
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "torn')  # as a kill within a write leaves it
+    (out / "checkpoint").rename(out / "checkpoint.old")  # as a kill between the renames of a save leaves it
+    process = run(*FAST, "--resume", "--out", out)
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert without_times(lines(out / "metrics.jsonl")) == without_times(lines(whole / "metrics.jsonl"))
+    assert same_weights(whole, out)
+
+
+def test_a_checkpoint_is_read_by_the_library_alone(finished):
+    tokenizer = AutoTokenizer.from_pretrained(finished[0] / "checkpoint")
+    text = "14:2 5 9=2+5\n \\boxed{5,9}~"
+    assert tokenizer(text)["input_ids"] == laser.character_tokenizer()(text)["input_ids"]
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+@pytest.mark.parametrize("flags", [["--exact_reference", "--kl", "0.1"], ["--self_loss", "ce", "--no-balanced", "--param_dtype", "bfloat16"], ["--alpha", "0", "--tau", "0"]])
+def test_every_variant_runs(flags, tmp_path):
+    process = run(*FAST, *flags, "--out", tmp_path / "v")
+    assert process.returncode == 0, process.stderr[-2000:]
+    rows = lines(tmp_path / "v" / "metrics.jsonl")
+    assert all(math.isfinite(row["grad_norm"]) for row in rows)
+    if "--kl" in flags:  # the policy starts as the reference, then leaves it
+        assert rows[0]["kl"] == pytest.approx(0, abs=1e-5) and rows[-1]["kl"] > 0
+
+
+def byte_tokenizer(folder):
+    """A byte-level BPE tokenizer with a chat template and pad = EOS, as Qwen2.5's base models have, trained on a few lines."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    core.train_from_iterator(["Find the sum of all integers. \\boxed{\\frac{1}{2}}"] * 3, trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<|endoftext|>", eos_token="<|endoftext|>")
+    tokenizer.chat_template = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+                               "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_a_real_model_folder_on_real_problems(kind, tmp_path):
+    if not DATA.exists():
+        pytest.skip(f"the benchmark files are not in {DATA}")
+    tokenizer = byte_tokenizer(tmp_path / "base")
+    model = tiny_model(kind, pad=tokenizer.pad_token_id, vocabulary=len(tokenizer))
+    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(tmp_path / "base")
+    process = run("--model", tmp_path / "base", "--data", DATA / "math500.jsonl", "--eval_data", DATA / "aime25.jsonl", "--steps", 3,
+                  "--prompts_per_step", 4, "--group_size", 4, "--max_prompt_tokens", 200, "--max_response_tokens", 24, "--lr", "1e-3",
+                  "--beta", "0.3", "--reasoning_warmup", 0, "--self_reward_warmup", 1, "--eval_n", 2, "--out", tmp_path / "out")
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert "prompt longer than 200 tokens" in process.stdout  # dropped and counted
+    trained = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "checkpoint")
+    start = model.state_dict()
+    assert any(not torch.equal(v[: len(start[k])], start[k]) for k, v in trained.state_dict().items())
+    assert [row["data"].endswith("aime25.jsonl") for row in lines(tmp_path / "out" / "eval.jsonl")] == [True, True]
+
+
+BAD = {
+    "unknown flag": ["--learning_rate", "1"], "not a number": ["--lr", "fast"], "group of one": ["--group_size", "1"],
+    "beta": ["--beta", "0"], "negative": ["--steps", "-1"], "tau": ["--tau", "2"], "nan": ["--alpha", "nan"],
+    "missing file": ["--data", "nowhere.jsonl", "--warm_start_steps", "0"], "no such token": ["--token", "4000"],
+    "unknown token": ["--token", "<zc>"], "eos": ["--token", "1"], "no model": ["--model", "nowhere.json"],
+    "nothing to resume": ["--resume"], "contradiction": ["--exact_reference", "--c_ref", "-8"], "loss": ["--self_loss", "mae"],
+    "positive c_ref": ["--c_ref", "3"], "greedy": ["--temperature", "0"], "long prompts": ["--max_prompt_tokens", "2"],
+    "warm start of a hub model": ["--model", "Qwen2.5-7B", "--warm_start_steps", "5"], "device": ["--device", "tpu"],
+    "said by the model": ["--token", "="],
+}
+
+
+@pytest.mark.parametrize("flags", BAD.values(), ids=BAD)
+def test_bad_input_gets_one_sentence_and_leaves_nothing(flags, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert laser.main([*FAST, "--out", "out", *flags]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("laser.py: ") and error.endswith(".") and len(error) < 400
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("content, words", [("", "no problems|no problem column|Cannot read"), ('{"a": 1}\n', "problem column"),
+                                            ('{"problem": "x"}\n', "answer column"), ("{not json", "Cannot read")])
+def test_bad_data_gets_one_sentence(content, words, tmp_path):
+    (tmp_path / "bad.jsonl").write_text(content)
+    with pytest.raises(laser.UserError, match=words):
+        laser.load_problems(str(tmp_path / "bad.jsonl"), True, Config())
+
+
+def test_an_occupied_folder_and_a_bad_settings_file_are_refused(finished, tmp_path, capsys):
+    out, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert laser.main([*FAST, "--out", str(out)]) == 2 and "--resume" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"model_type": "qwen2", "laser": {"learning_rate": 1}}')
+    assert laser.main(["--model", str(bad)]) == 2 and "learning_rate" in capsys.readouterr().err
+
+
+def test_settings_come_from_the_defaults_then_the_file_then_the_flags():
+    config = laser.parse(["--group-size", "4", "--no-balanced"])
+    assert (config.group_size, config.balanced, config.data, config.weight_decay) == (4, False, "pairs", 0.01)
+    assert laser.parse(["--model", "Qwen2.5-7B"]).lr == 1e-6 and laser.hub_name("Qwen2.5-7B") == "Qwen/Qwen2.5-7B"
+
+
+# ------------------------------------------------------------------------------------------------------- verify.py
+
+LIMIT = 0.25  # seconds for any one call
+
+# One pair a line under its category: "=" for equal, "!" for unequal answers.
+VERDICTS = r"""
+# integers and fractions
+= \frac34 ~~ \frac{3}{4}
+= \dfrac{3}{4} ~~ 3/4
+= \frac{3}{4} ~~ \tfrac{6}{8}
+= 1\frac45 ~~ \frac{9}{5}
+= 1 \frac{4}{5} ~~ 1.8
+= -1\frac12 ~~ -\frac32
+= -\frac{1}{2} ~~ \frac{-1}{2}
+= -\frac{1}{2} ~~ \frac{1}{-2}
+= -1/2 ~~ -.5
+= \frac{\frac{1}{2}}{3} ~~ \frac16
+= \frac{1}{1+\frac{1}{2}} ~~ \frac23
+= 137 \frac{1}{2} ~~ \frac{275}{2}
+= 1 1/2 ~~ \frac32
+= 7 ~~ +7
+= 7 ~~ 007
+= \frac 59 ~~ 5/9
+= \frac9{19} ~~ \frac{9}{19}
+= (3) ~~ 3
+= \frac{2\cdot 3}{4} ~~ 1.5
+= 2^{1009} ~~ 2\cdot 2^{1008}
+= \frac{1}{2^{98}} ~~ 2^{-98}
+= \frac{100!}{2^{50}} ~~ \frac{100!}{4^{25}}
+= -0 ~~ 0
+! 10000 ~~ 10001
+! \frac{1}{2^{98}} ~~ \frac{1}{2^{99}}
+! 2^{1009} ~~ 2^{1009}+1
+! \frac{3}{4} ~~ \frac{4}{3}
+! 1\frac45 ~~ \frac45
+! 5 ~~ -5
+! 5 ~~ 55
+! \frac12 ~~ 12
+! 2\frac13 ~~ \frac23
+! 0 ~~ 10^{-60}
+! \frac{1}{7} ~~ 0.142857142857142857142857
+! 123456789012345678901 ~~ 123456789012345678900
+! \frac{10^{30}+1}{10^{30}} ~~ 1
+! \frac{1}{0} ~~ 0
+! 12 ~~ 1 2
+! 100!+1 ~~ 100!
+! 1 000/3 ~~ 1
+! 3R^{99999} ~~ 3r^{99999}
+= \frac{\;3}{4\,} ~~ .75
+! \frac{1}{3} ~~ -\frac13
+! \frac{17}{50} ~~ \frac{17}{51}
+! 2\frac73 ~~ \frac{13}{3}
+! \frac{1}{1997} ~~ \frac{-1}{1997}
+! 41352 ~~ 42351
+# decimals
+= 0.5 ~~ \frac12
+= .35625 ~~ \frac{57}{160}
+= 0.\overline{3} ~~ \frac13
+= 0.1\overline{6} ~~ \frac16
+= 0.\bar{9} ~~ 1
+= 1.\overline{27} ~~ \frac{14}{11}
+= .\overline{12} ~~ \frac{4}{33}
+= 6.72 \times 10^{-5} ~~ .0000672
+= 6.72 \cdot 10^{-5} ~~ 0.0000672
+= 1.23e4 ~~ 12300
+= 1.23e-4 ~~ 0.000123
+= 1E6 ~~ 1000000
+= 42. ~~ 42
+= 3.50 ~~ 3.5
+= -.5 ~~ -\frac{1}{2}
+= 4.25 ~~ \frac{17}{4}
+! 0.33 ~~ \frac13
+! 0.333333333333 ~~ \frac13
+! .0000672 ~~ .0000671
+! 3.14 ~~ \pi
+! 1.414 ~~ \sqrt2
+! 1.4142135623730950488 ~~ \sqrt{2}
+! 0.\overline{3} ~~ 0.3
+! 0.\overline{12} ~~ 0.1\overline{2}
+! 0.\overline{3} ~~ 0.\overline{33}4
+! 6.72\times 10^{-5} ~~ 6.72 \times 10^{-6}
+! 1.23e4 ~~ 1.23
+! 3.1 ~~ 31
+! 3.21 ~~ 3.210001
+! 0.999999999 ~~ 1
+= 3.0\overline{3} ~~ \frac{91}{30}
+= 0.\overline3 ~~ 1/3
+! 5e-1 ~~ 0.5
+! 0.1\overline{6} ~~ 0.16
+! 1.25 ~~ 12.5
+! .5 ~~ 5
+# thousands separators
+= 10,080 ~~ 10080
+= 10,\!080 ~~ 10080
+= 11,\! 111,\! 111,\! 100 ~~ 11111111100
+= 12{,}345 ~~ 12345
+= 12{,}345{,}678 ~~ 12,345,678
+= 1\,000\,000 ~~ 1000000
+= 58,500 ~~ 58500
+= \$32,\!348 ~~ 32348
+= 1,234.5 ~~ 1234.5
+= 1{,}000 ~~ 10^3
+= 10\ 000 ~~ 10000
+= 10 000 ~~ 10{,}000
+= (1,000) ~~ 1000
+= -1,000 ~~ -1000
+= \frac{1,000}{3} ~~ \frac{1000}{3}
+! 1,2 ~~ 12
+! 1,23 ~~ 123
+! 10,80 ~~ 1080
+! 10,080 ~~ 10.080
+! 10,080 ~~ 1008
+! (100,200) ~~ 100200
+! 1000,1000 ~~ 10001000
+! 27,54,108 ~~ 27,54108
+! 1,000 ~~ 1
+! \{100,200\} ~~ 100200
+! (312,123,231) ~~ 312123231
+! 1,234 ~~ 1,235
+! 12{,}345 ~~ 12.345
+! 1\,000\,000 ~~ 1000
+! (1,2,3) ~~ 123
+# radicals and powers
+= 2\sqrt{3} ~~ \sqrt{12}
+= \frac{\sqrt{3}}{3} ~~ \frac{1}{\sqrt3}
+= \sqrt[3]{8} ~~ 2
+= \sqrt[3]{-8} ~~ -2
+= \frac{8}{\sqrt[3]{7}} ~~ \frac{8\sqrt[3]{49}}{7}
+= \sqrt{3+2\sqrt{2}} ~~ 1+\sqrt2
+= \sqrt{2}\sqrt{3} ~~ \sqrt6
+= 11\sqrt2 ~~ \sqrt{242}
+= \frac{1}{\sqrt{2}-1} ~~ \sqrt{2}+1
+= \sqrt{7+4\sqrt3} ~~ 2+\sqrt{3}
+= 2^{-2/3} ~~ \frac{1}{\sqrt[3]{4}}
+= 10^{1 / 100} ~~ \sqrt[100]{10}
+= 8^{\frac23} ~~ 4
+= (-8)^{1/3} ~~ -2
+= \frac{\sqrt{3}+1}{2} ~~ \frac12+\frac{\sqrt{3}}{2}
+= \sqrt{\frac{4}{9}} ~~ \frac23
+= 2^10 ~~ 1024
+= (2^3)^2 ~~ 64
+= \sqrt{51} ~~ 51^{0.5}
+= \sqrt 2 ~~ √2
+= sqrt(2) ~~ \sqrt{2}
+= (\sqrt{5}-2)(\sqrt5+2) ~~ 1
+= \sqrt[3]{2+\sqrt5}+\sqrt[3]{2-\sqrt5} ~~ 1
+= 5\sqrt{10} ~~ \frac{50}{\sqrt{10}}
+! \sqrt{2} ~~ \sqrt{3}
+! 2\sqrt{3} ~~ \sqrt{6}
+! 2\sqrt{3} ~~ 3\sqrt{2}
+! \sqrt{12} ~~ \sqrt12
+! \sqrt{2}+\sqrt{3} ~~ \sqrt5
+! \sqrt[3]{8} ~~ \sqrt{8}
+! \sqrt{2} ~~ -\sqrt{2}
+! \sqrt{2}+10^{-40} ~~ \sqrt{2}
+! 10^{50}+\sqrt2 ~~ 10^{50}+\sqrt3
+! 2^{3^2} ~~ 64
+! 2^{-3} ~~ -8
+! \sqrt{2}^2 ~~ \sqrt{2}
+! \frac{\sqrt{21}}{5} ~~ \sqrt{\frac{21}{5}}
+! 1-\sqrt{2} ~~ \sqrt{2}-1
+! \frac{15-8 \sqrt{3}}{33} ~~ \frac{15-8 \sqrt{3}}{32}
+! \sqrt{10001} ~~ \sqrt{10000}
+! 8 \sqrt{2} ~~ \sqrt[8]{2}
+! \frac{1}{\sqrt{2}-\sqrt{2}} ~~ 0
+= \sqrt{10^{400}} ~~ 10^{200}
+= \sqrt2+\sqrt3-\sqrt{5+2\sqrt6} ~~ 0
+! 10^{200}+\sqrt2 ~~ 10^{200}+\sqrt3
+= \sqrt[n]{x} ~~ x^{1/n}
+= \sqrt{\sqrt{16}} ~~ 2
+! \sqrt[3]{4} ~~ \sqrt[4]{3}
+! 2^{0.5} ~~ 2^{0.51}
+! 10^{100} ~~ 10^{101}
+! (-2)^2 ~~ -2^2
+! 5\sqrt{10} ~~ 10\sqrt{5}
+# constants and functions
+= 288 \pi ~~ 288π
+= \frac{\pi}{2} ~~ 0.5\pi
+= -\frac{\pi}{6} ~~ -\frac{1}{6}\pi
+= \frac{20000}{\pi} ~~ 20000\pi^{-1}
+= e^{i\pi} ~~ -1
+= e^{\ln 5} ~~ 5
+= \ln e^2 ~~ 2
+= \log_2 8 ~~ 3
+= \log_{10} 1000 ~~ 3
+= \log_{10}{250} ~~ 1+2\log_{10} 5
+= \frac{\log 2}{\log 2-\log 3} ~~ \frac{\ln 2}{\ln\frac23}
+= \ln 8 ~~ 3\ln 2
+= \log_2 3 ~~ \frac{\ln 3}{\ln 2}
+= \sin 30^\circ ~~ \frac12
+= \sin\frac{\pi}{6} ~~ \frac12
+= \cos^2 x ~~ 1-\sin^2 x
+= \tan 45^{\circ} ~~ 1
+= \sin 75^\circ ~~ \frac{\sqrt6+\sqrt2}{4}
+= \cot x ~~ \frac{\cos x}{\sin x}
+= \sin 2x ~~ 2\sin x\cos x
+= \arctan 1 ~~ \frac{\pi}{4}
+= \sin^{-1} 1 ~~ \pi/2
+= \binom{5}{2} ~~ 10
+= \binom{10}{3} ~~ \frac{10!}{3!7!}
+= 5! ~~ 120
+= \lfloor 3.7 \rfloor ~~ 3
+= \lceil \pi \rceil ~~ 4
+= \left\lfloor -\frac12 \right\rfloor ~~ -1
+= |-5| ~~ 5
+= \left|3-\pi\right| ~~ \pi-3
+= \exp(2) ~~ e^2
+= \infty ~~ +\infty
+= 18+2\pi ~~ 2(9+\pi)
+= \cos 36^\circ ~~ \frac{1+\sqrt5}{4}
+! \pi ~~ \frac{22}{7}
+! \pi ~~ 3.14159265358979
+! e ~~ 2.718281828459045
+! \log_2 8 ~~ \log_3 8
+! \ln 2 ~~ \log_{10} 2
+! \sin 30 ~~ \frac12
+! \sin x ~~ \cos x
+! \sin^2 x ~~ \sin 2x
+! \sin^{-1} x ~~ \frac{1}{\sin x}
+! \binom{5}{2} ~~ \frac52
+! 5! ~~ 5
+! \lfloor 3.7 \rfloor ~~ \lceil 3.7 \rceil
+! \lfloor x \rfloor ~~ x
+! |x| ~~ x
+! \infty ~~ -\infty
+! \infty ~~ 10^{100}
+! e^{\pi\sqrt{163}} ~~ 262537412640768744
+! \tan 90^\circ ~~ 0
+! 3!! ~~ 720
+! \ln 0 ~~ 0
+= \log_3 \frac19 ~~ -2
+= \sin x^2 ~~ \sin(x^2)
+= \binom{n}{k} ~~ \frac{n!}{k!(n-k)!}
+! \sin x^2 ~~ \sin^2 x
+! \cos\pi ~~ \cos 0
+! \log_2 3 ~~ \log_3 2
+! \lceil 2.1 \rceil ~~ 2
+! 288\pi ~~ 288
+! \frac{\pi}{2} ~~ \frac{2}{\pi}
+! |x-1| ~~ |x+1|
+! \pi ~~ p
+! \arctan 1 ~~ \tan 1
+! \ln(2)x ~~ \ln(2x)
+! \binom{6}{3} ~~ \binom{6}{2}
+! \exp(2) ~~ 2e
+# complex numbers
+= 3+4i ~~ 4i+3
+= 6 - 5i ~~ -5i+6
+= i^2 ~~ -1
+= \sqrt{-1} ~~ i
+= \sqrt{-4} ~~ 2i
+= (1+i)^2 ~~ 2i
+= \frac{1}{1+i} ~~ \frac{1-i}{2}
+= |3+4i| ~~ 5
+= e^{i\pi/2} ~~ i
+= \frac{-1+i\sqrt{3}}{2} ~~ e^{2\pi i/3}
+= 1+274i ~~ 1 + 274 i
+= z = 1+2i ~~ 1+2i
+! 3+4i ~~ 3-4i
+! 3+4i ~~ 4+3i
+! i ~~ 1
+! i ~~ -i
+! 3+4i ~~ (3,4)
+! 3+4i ~~ 7
+! 3+4j ~~ 3+4i
+! 1+\sqrt{2}i ~~ 1+\sqrt{2}
+! (1+i)^2 ~~ 1+i
+! \sqrt{2i} ~~ \sqrt{2}i
+! 6+9i ~~ 6+9
+! -2+7i ~~ -2+7i+10^{-30}
+# algebra
+= \frac{a^2-b^2}{a-b} ~~ a+b
+= 2^{n+1} ~~ 2\cdot2^n
+= (a+5)(b+2) ~~ ab+2a+5b+10
+= 2k+2 ~~ 2(k+1)
+= 6r^2-4r-24 ~~ 2(3r^2-2r-12)
+= x^5 - x^4 + x^3 - x^2 + x - 1 ~~ (x-1)(x^4+x^2+1)
+= \frac{n(n+1)}{2} ~~ \frac12n^2+\frac n2
+= \frac{n(n+1)(2 n+1)}{6} ~~ \frac{2n^3+3n^2+n}{6}
+= \frac{11+9a}{20} ~~ 0.45a+0.55
+= a_1+a_2 ~~ a_{2}+a_{1}
+= x^8 + x^7 + x^6 + x^5 + x^4 + x^3 + x^2 + x + 1 ~~ \frac{x^9-1}{x-1}
+= \sqrt{x^2} ~~ |x|
+= \sqrt{ab} ~~ \sqrt{a}\sqrt b
+= \binom{2n}{n} ~~ \frac{(2n)!}{n!^2}
+= \binom{n}{2} ~~ \frac{n(n-1)}{2}
+= \frac{d !}{2 k(d-k) !} ~~ \frac{d!}{2k\cdot(d-k)!}
+= n! ~~ n(n-1)!
+= (-1)^{n+1} ~~ -(-1)^n
+= \lceil n/2 \rceil ~~ \lfloor \frac{n+1}{2} \rfloor
+= m n-\lfloor m / 2\rfloor ~~ nm - \left\lfloor\frac m2\right\rfloor
+= e^{2x} ~~ (e^x)^2
+= \ln(xy) ~~ \ln x+\ln y
+= x^{2019}-1 ~~ x\cdot x^{2018}-1
+= xyz ~~ x y z
+= abc ~~ c\cdot a \cdot b
+= 2xy ~~ 2yx
+= 3R^2 ~~ 3 R \cdot R
+= \theta+\alpha ~~ \alpha + \theta
+= x ~~ x+0
+= \frac{x}{x}+1 ~~ 2
+= (x+y)^3 ~~ x^3+3x^2y+3xy^2+y^3
+= \frac{1}{1-x} ~~ -\frac{1}{x-1}
+= x\sqrt{x} ~~ x^{3/2}
+= -(n-1)/2 ~~ \frac{1-n}{2}
+= \frac{1}{\sqrt{1-x}} ~~ \sqrt{\frac{1}{1-x}}
+= 2RC+R+C ~~ R+C+2CR
+! a+b ~~ a-b
+! a+b ~~ a+c
+! x ~~ y
+! 3R^2 ~~ 3r^2
+! 2^{n+1} ~~ 2^n+1
+! 2k ~~ 2n
+! a_1 ~~ a_2
+! a_1 ~~ a_{12}
+! x_1+x_2 ~~ 2x_1
+! (a+b)^2 ~~ a^2+b^2
+! \frac{a}{b+c} ~~ \frac{a}{b}+c
+! \sqrt{x^2} ~~ x
+! \sqrt{a+b} ~~ \sqrt{a}+\sqrt{b}
+! \ln(x+y) ~~ \ln x+\ln y
+! x^{2019}-1 ~~ x^{2019}
+! x^{2019}-1 ~~ x^{2018}-1
+! x ~~ x+10^{-30}
+! x^2 ~~ x^3
+! \lfloor n/2 \rfloor ~~ \frac n2
+! \lfloor x/100 \rfloor ~~ 0
+! n! ~~ n
+! \frac{n}{2} ~~ \frac{2}{n}
+! 5x ~~ 5
+! xy ~~ x+y
+! 1/2x ~~ \frac{1}{2x}
+! (-1)^n ~~ 1
+! \sin(\pi x) ~~ 0
+! 2n+1 ~~ 2n-1
+! \binom{2n}{n} ~~ \binom{2n}{n+1}
+! p - q ~~ q - p
+! \lfloor\sqrt{n-1}\rfloor ~~ \lfloor\sqrt{n-2}\rfloor
+! \lfloor\frac{2n-1}{5}\rfloor ~~ \lfloor\frac{2n}{5}\rfloor
+= x = \frac{-b\pm\sqrt{b^2-4ac}}{2a} ~~ \frac{-b+\sqrt{b^2-4ac}}{2a},\frac{-b-\sqrt{b^2-4ac}}{2a}
+= \frac{n!}{(n-2)!} ~~ n(n-1)
+! 2k+2 ~~ 2k-2
+! \frac{11+9a}{20} ~~ \frac{9+11a}{20}
+! xyz ~~ xy
+! x^{-1} ~~ -x
+! e^{2x} ~~ e^{x^2}
+! \sqrt{x+1}^2 ~~ x
+# equations
+= x=5 ~~ 5
+= 5 ~~ x=5
+= 5 = x ~~ 5
+= k=1 ~~ 1
+= f(n)=2n+1 ~~ 2n+1
+= f(x)=\frac{1}{x} ~~ \frac1x
+= y = 2x+3 ~~ 2x - y + 3 = 0
+= y = 2x+3 ~~ 2x+3
+= y = 2x+3 ~~ 2x+3 = y
+= y=-2x ~~ 2x+y=0
+= 5x - 7y + 11z + 4 = 0 ~~ -10x+14y-22z = 8
+= x^2+y^2=4 ~~ \frac{x^2}{4}+\frac{y^2}{4}=1
+= 2x=10 ~~ x=5
+= m_{\max }=n^{2}-n-1 ~~ n^2-n-1
+= M=2^{N-2}+1 ~~ 2^{N-2}+1
+= x = \frac{1}{2} ~~ 0.5
+= \theta = \frac{\pi}{3} ~~ \frac{\pi}{3}
+= S_n = n^2 ~~ n^2
+= (x,y)=(1,2) ~~ (1,2)
+= f(2) = 5 ~~ 5
+= \angle ABC = 90^\circ ~~ 90
+= AB = 7 ~~ 7
+= x=1, y=2 ~~ y=2, x=1
+= f'(x) = 2x ~~ 2x
+= x = \sqrt2 ~~ \sqrt{2}
+! 101 ~~ 1=2=3=101
+! 5 ~~ x=6
+! x=5 ~~ y=5
+! 5 ~~ 5=5
+! 0.5 ~~ \frac12=0.5
+! y = 2x+3 ~~ y = 2x-3
+! y=2x+3 ~~ x=2y+3
+! 2x+3 ~~ 2x+3=0
+! 2x+3 ~~ 2x-y+3=0
+! x^2+y^2=4 ~~ x^2-y^2=4
+! x=1, y=2 ~~ x=2, y=1
+! x=1,y=2 ~~ 1,2
+! 5 ~~ 2x=10
+! 5 ~~ xy=5
+! 5 ~~ x+1=5
+! x=5 ~~ x \ne 5
+! 3 ~~ x=y=3
+! f(x)=2x ~~ f(x)=2y
+! x=x ~~ 0
+! 0 ~~ x=x
+! \frac12 ~~ \frac{1}{2} \approx 0.5
+! \frac{1}{2} ~~ p = \frac{1}{2} = 0.5
+= \text{Area} = 12\pi ~~ 12\pi
+! 5x - 7y + 11z + 4 = 0 ~~ 5x - 7y + 11z - 4 = 0
+! f(x)=2x+1 ~~ g(x)=x+1
+! y=-2x ~~ y=2x
+# tuples
+= (1,2) ~~ (1, 2)
+= \left( 3, \frac{\pi}{2} \right) ~~ (3,\pi/2)
+= (0.5,1) ~~ (\frac12, 1)
+= (6,31,-1) ~~ (6, 31, -1)
+= \left( \frac{3}{2}, -13 \right) ~~ (1.5,-13)
+= (45^{\circ}, 60^{\circ}) ~~ (45,60)
+= (3\text{ cm}, 4\text{ cm}) ~~ (3,4)
+= (1,2),(3,4) ~~ (3,4),(1,2)
+= (1,2) \text{ and } (3,4) ~~ \{(3,4),(1,2)\}
+= (x,y) = (3,4) ~~ (3, 4)
+= (a+b, 1) ~~ (b+a, 1)
+= ((1,2),3) ~~ ((1, 2), 3)
+= \langle 1,2,3 \rangle ~~ (1,2,3)
+= (-2,1) ~~ \left(-2, \; 1\right)
+= (\pm 1, 2) ~~ (1,2),(-1,2)
+! (1,2) ~~ (2,1)
+! (1,2) ~~ [1,2]
+! (1,2) ~~ 1,2
+! (1,2) ~~ \{1,2\}
+! (1,2) ~~ (1,2,3)
+! (1,2) ~~ 12
+! (1,2,3) ~~ (1,3,2)
+! (1,2),(3,4) ~~ (1,4),(3,2)
+! (1,2),(3,4) ~~ (1,2)
+! ((1,2),3) ~~ (1,(2,3))
+! ((1,2),3) ~~ (1,2,3)
+! (1) ~~ (1,1)
+! (1,2) ~~ (1,-2)
+! (8,-2) ~~ (8,2)
+! (1,2) ~~ 1.2
+= (1;2) ~~ (1,2)
+! (45^\circ,60^\circ) ~~ (60^\circ,45^\circ)
+# sets and lists
+= 1,2 ~~ 2,1
+= 1,2 ~~ \{1,2\}
+= 1,2 ~~ 1 \text{ and } 2
+= 1,-2 ~~ x=1 \text{ or } x=-2
+= x=1 \text{ or } x=2 ~~ \{2,1\}
+= x = 1, 2 ~~ 1,2
+= x=1, x=2 ~~ 2,1
+= 3\pm\sqrt2 ~~ 3+\sqrt{2},3-\sqrt2
+= 1 \pm \sqrt{19} ~~ 1-\sqrt{19}, 1+\sqrt{19}
+= \{1\pm\sqrt{5},-2\} ~~ -2, 1+\sqrt5, 1-\sqrt5
+= \pm 3 ~~ -3,3
+= x = \pm 2 ~~ 2,-2
+= \frac{-1\pm\sqrt{5}}{2} ~~ \frac{\sqrt5-1}{2}, \frac{-\sqrt5-1}{2}
+= 3, 5, 7 ~~ 7,5,3
+= 1,2,3 ~~ 1, 2, \text{ and } 3
+= 1, 2, 3 ~~ 1, 2 \text{ and } 3
+= \emptyset ~~ \varnothing
+= \emptyset ~~ \{\}
+= \{5\} ~~ 5
+= \{1,1,2\} ~~ \{1,2\}
+= x \in \{1,2\} ~~ \{1,2\}
+= 0.5; 1 ~~ 1, \frac12
+= a=2, a=-6-4 \sqrt{2} ~~ 2, -2(3+2\sqrt2)
+= f(x)=x,f(x)=2-x ~~ 2-x, x
+= \text{A, C} ~~ C, A
+= x=1\pm\sqrt2 ~~ x=1+\sqrt2 \text{ or } x=1-\sqrt2
+= 2 \text{ or } 3 ~~ 3 or 2
+= \{1, 2, 3\} ~~ \left\{3, 2, 1\right\}
+! 1,2 ~~ 1,3
+! 1,2 ~~ 1,2,3
+! 1,2,3 ~~ 1,2
+! 1,2 ~~ 1
+! 1,1,2 ~~ 1,2,2
+! 3\pm\sqrt2 ~~ 3+\sqrt2
+! 3\pm\sqrt2 ~~ 2\pm\sqrt3
+! \pm 3 ~~ 3
+! \emptyset ~~ 0
+! \emptyset ~~ \{0\}
+! \emptyset ~~ \{\emptyset\}
+! \{1,2\} ~~ \{\{1,2\}\}
+! \{1,2\} ~~ [1,2]
+! \{1,2\} ~~ \{1,-2\}
+! 5 ~~ 5 \text{ or } 6
+! 6 ~~ 5 \text{ or } 6
+! 5 ~~ 5, 6
+! \{1,2\},\{3\} ~~ \{1\},\{2,3\}
+! f(n)=n, g(n)=1 ~~ f(n)=1, g(n)=n
+! -2,1 ~~ 2,-1
+! 1,2 ~~ 3
+! 1,2 ~~ 1,2,
+! \{1,2\} ~~ \{\{1,2\}\},3
+= \pm i ~~ i,-i
+! \{1\pm\sqrt5,-2\} ~~ \{1\pm\sqrt5,2\}
+! 3, 5, 7 ~~ (3, 5, 7)
+! 3, 5, 7 ~~ 3, 5, 8
+! x=1 \text{ or } x=2 ~~ x=1
+! 1 \pm 2 ~~ 3
+! 1,2 ~~ (1),(2),(2)
+# intervals
+= (2,\infty) ~~ x>2
+= x>1 ~~ (1,\infty)
+= x \geq 1 ~~ [1,\infty)
+= 1 < x ~~ x > 1
+= 2\le x<5 ~~ [2,5)
+= 5 > x \ge 2 ~~ [2,5)
+= x\in[-2,7] ~~ [-2,7]
+= x \in [-2,7] ~~ -2 \le x \le 7
+= (-\infty, 2) \cup (3, \infty) ~~ (3,\infty)\cup(-\infty,2)
+= x \in (-\infty, 2] \cup [5, \infty) ~~ (-\infty, 2] \cup [5, \infty)
+= x<1 \text{ or } x>2 ~~ (-\infty,1)\cup(2,\infty)
+= x>1 \text{ and } x<5 ~~ (1,5)
+= [1,2]\cup(2,3] ~~ [1,3]
+= x \neq 0 ~~ (-\infty,0)\cup(0,\infty)
+= \mathbb{R} ~~ (-\infty,\infty)
+= x \in \mathbb{R} ~~ \mathbb R
+= (-\sqrt{3}, \sqrt{3}) ~~ -\sqrt3 < x < \sqrt3
+= \left[ \frac{\pi^2}{8}, \frac{5 \pi^2}{4} \right] ~~ [\pi^2/8, 1.25\pi^2]
+= (0,9) \cup (9,36) ~~ (9,36)\cup(0,9)
+= (-\infty, 0) \cup\{1\}. ~~ \{1\} \cup (-\infty,0)
+= k \geqslant 2 ~~ [2,\infty)
+= (3,4] ~~ 3 < x \leq 4
+= \left(\frac{3}{5},\frac{8}{3}\right] ~~ (0.6, \frac83]
+= (a, a+1) ~~ (a, 1+a)
+= [2,4) ~~ 2 \leqslant t < 4
+= (0,1)\cup(1,2) ~~ 0<x<1 \text{ or } 1<x<2
+! (2,\infty) ~~ [2,\infty)
+! x>1 ~~ x \ge 1
+! x>1 ~~ x<1
+! [2,5) ~~ (2,5]
+! [2,5] ~~ (2,5)
+! 2\le x<5 ~~ [2,5]
+! x \in [-2,7] ~~ [-2,8]
+! (-\infty, 2) \cup (3, \infty) ~~ (-\infty, 2] \cup [3, \infty)
+! (-\infty, 2) \cup (3, \infty) ~~ (2,3)
+! (0,9) \cup (9,36) ~~ (0,36)
+! [1,2) \cup (2,3] ~~ [1,3]
+! (-\infty,0) ~~ (0,-\infty)
+! \mathbb{R} ~~ \mathbb{Z}
+! x>1 ~~ 1
+! x \ne 0 ~~ 0
+! x>1 \text{ or } x<5 ~~ (1,5)
+! (1,2)\cup(3,4) ~~ (1,2),(3,4)
+! x \in \mathbb{R} ~~ x \in \mathbb{N}
+! 1<x<2 ~~ 1<x>2
+! [0,1] ~~ 0 \text{ to } 1
+! (-\sqrt{11},-2)\cup (\sqrt{11},9) ~~ (-\sqrt{11},-2)
+= -1<x<1\text{ or }x>3 ~~ (-1,1)\cup(3,\infty)
+! (-\infty,-1]\cup[1,\infty) ~~ |x|>1
+! x \ge 0 ~~ x = 0
+! [0,1] ~~ [0,1] \cup [2,3]
+! (3,4] ~~ (3,4)
+! (a,b) ~~ [a,b]
+! x<1 \text{ and } x>2 ~~ x<1 \text{ or } x>2
+# matrices and vectors
+= \begin{pmatrix} -1/3 \\ 2/3 \\ 5/3 \end{pmatrix} ~~ \begin{pmatrix} -\frac13 \\ \frac23 \\ \frac53 \end{pmatrix}
+= \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} ~~ \begin{bmatrix} 1 & 2 \\ 3 & 4 \end{bmatrix}
+= \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} ~~ \begin{pmatrix}1&2\\3&4\\\end{pmatrix}
+= \begin{pmatrix} -2 \\ -14 \end{pmatrix} ~~ \left[\begin{array}{c} -2 \\ -14 \end{array}\right]
+= \begin{pmatrix} -1 & 0 \\ 0 & -1 \end{pmatrix} ~~ \left(\begin{matrix} -1 & 0 \\ 0 & -1 \end{matrix}\right)
+= A = \begin{pmatrix} 1 & 0 \\ 0 & 1 \end{pmatrix} ~~ \begin{Bmatrix} 1 & 0 \\ 0 & 1 \end{Bmatrix}
+= \begin{pmatrix} \sqrt{12} \\ a+b \end{pmatrix} ~~ \begin{bmatrix} 2\sqrt3 \\ b+a \end{bmatrix}
+= \mathbf{v} = \begin{pmatrix} 1 \\ 2 \end{pmatrix} ~~ \begin{pmatrix} 1 \\ 2 \end{pmatrix}
+= \begin{pmatrix} 1 \\[2mm] 2 \end{pmatrix} ~~ \begin{pmatrix} 1 \\ 2 \end{pmatrix}
+! \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} ~~ \begin{pmatrix} 1 & 3 \\ 2 & 4 \end{pmatrix}
+! \begin{pmatrix} 1 \\ 2 \end{pmatrix} ~~ \begin{pmatrix} 1 & 2 \end{pmatrix}
+! \begin{pmatrix} 1 \\ 2 \end{pmatrix} ~~ \begin{pmatrix} 2 \\ 1 \end{pmatrix}
+! \begin{pmatrix} 1 \\ 2 \end{pmatrix} ~~ \begin{pmatrix} 1 \\ 2 \\ 0 \end{pmatrix}
+! \begin{pmatrix} -7 \\ 16 \\ 5 \end{pmatrix} ~~ \begin{pmatrix} 7 \\ 16 \\ 5 \end{pmatrix}
+! \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} ~~ \begin{vmatrix} 1 & 2 \\ 3 & 4 \end{vmatrix}
+! \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} ~~ 1,2,3,4
+! \begin{pmatrix} 1 \\ 2 \end{pmatrix} ~~ 1,2
+! \begin{pmatrix} 1/5 \\ -18/5 \end{pmatrix} ~~ \begin{pmatrix} 0.2 \\ -3.5 \end{pmatrix}
+= \left(\begin{array}{cc}1&2\\3&4\end{array}\right) ~~ \begin{pmatrix}1&2\\3&4\end{pmatrix}
+# bases
+= 4210_5 ~~ 4210_{5}
+= 52_8 ~~ 052_8
+= 2516_8 ~~ 2516_{8}
+= 2A_{16} ~~ 2A_{16}
+= 10_{10} ~~ 10
+= (1011)_2 ~~ 1011_2
+= 4343_6 ~~ 4343_{6}.
+! 4210_5 ~~ 4210_6
+! 4210_5 ~~ 4210
+! 4210_5 ~~ 555
+! 10_2 ~~ 2
+! 10_2 ~~ 10_3
+! 204_5 ~~ 204_7
+! 1011_2 ~~ 1101_2
+! 10_2 ~~ 2_3
+! 4210_5 ~~ 4210_{10}
+# units
+= 10\text{ cm} ~~ 10
+= 15\mbox{ cm}^2 ~~ 15
+= 864 \mbox{ inches}^2 ~~ 864\text{ in}^2
+= 10 \mathrm{cm}^2 ~~ 10
+= 90^\circ ~~ 90
+= 90^{\circ} ~~ 90°
+= \frac{270}7\text{ degrees} ~~ \frac{270}{7}
+= \$18.90 ~~ 18.9
+= \$10 ~~ 10
+= 5\text{ dollars} ~~ 5
+= 5.4 \text{ cents} ~~ 5.4
+= 25\% ~~ 25
+= 62.5% ~~ 62.5\%
+= 5 \text{ apples} ~~ 5
+= 5 apples ~~ 5
+= 10 cm ~~ 10
+= 60 \text{ miles per hour} ~~ 60
+= 9.8\,\mathrm{m}/\mathrm{s}^2 ~~ 9.8
+= 3.5 \text{ m/s} ~~ \frac72
+= x = 5\text{ cm} ~~ 5
+= 12\pi \text{ square units} ~~ 12\pi
+= \sqrt{2}\text{ cm} ~~ \sqrt2
+= 2\text{ hours} ~~ 2
+= 18.8^{\circ} ~~ 18.8
+= 120\text{ ft}^3 ~~ 120
+= £5 ~~ 5
+! 10\text{ cm} ~~ 11\text{ cm}
+! 90^\circ ~~ \frac{\pi}{2}
+! 90^\circ ~~ 9
+! 25\% ~~ 0.25
+! 25\% ~~ 52\%
+! \$10 ~~ \$100
+! 5\text{ million} ~~ 5
+! 5 \text{ or } 6 ~~ 5
+! 5 \text{ not } 6 ~~ 5
+! 5 \text{ (or 6)} ~~ 5
+! 5\text{ feet } 3\text{ inches} ~~ 5
+! 5\text{ squared} ~~ 5
+! 10m ~~ 10
+! 15\text{ cm}^2 ~~ 225
+! 3\text{ cm}, 4\text{ cm} ~~ (3,4)
+! 5 \text{ is wrong, it is 6} ~~ 5
+! 6 ~~ 5\text{ cm}
+! 12 ~~ 12:30
+= 30\text{ percent} ~~ 30\%
+! 5\text{ dozen} ~~ 5
+! 5 \text{ or more} ~~ 5
+! \text{more than } 5 ~~ 5
+! 5 \text{ cm}, 6 ~~ 5
+! 60\text{ miles per hour} ~~ 61
+! 5 \text{ mod } 7 ~~ 5
+! 0.25 ~~ 25\%
+! 3.5\text{ m/s} ~~ 3.5x
+# text
+= \text{(C)} ~~ C
+= \text{(C)} ~~ (C)
+= \text{(C)} ~~ \text{C}
+= \text{(C)} ~~ \textbf{(C)}
+= \text{(C)} ~~ \mathrm{C}
+= \text{(C)} ~~ c
+= \text{June 20} ~~ June 20
+= \text{June 20} ~~ \text{june 20}
+= \text{June 20} ~~ \text{June}\ 20
+= \text{even} ~~ even
+= \text{even} ~~ \mathrm{even}
+= \text{Evelyn} ~~ Evelyn
+= \text{Monday} ~~ \textbf{Monday}
+= \text{east} ~~ East
+= \text{ellipse} ~~ \text{Ellipse}.
+= \text{Yes} ~~ yes
+= \text{No} ~~ no
+= \text{Navin} ~~ \text{ Navin }
+= \text{neither even nor odd} ~~ Neither even nor odd
+= 12:30 ~~ 12:30
+= \text{True} ~~ \textit{true}
+= \text{5} ~~ 5
+! \text{(C)} ~~ \text{(D)}
+! \text{(C)} ~~ \text{(C) or (D)}
+! C ~~ A, C
+! \text{even} ~~ \text{odd}
+! \text{June 20} ~~ \text{June 21}
+! \text{June 20} ~~ \text{July 20}
+! \text{June 20} ~~ 20
+! \text{east} ~~ \text{west}
+! \text{Yes} ~~ \text{No}
+! \text{Evelyn} ~~ \text{Evelyn and Joe}
+! 5 ~~ \text{five}
+! 5 ~~ \text{The answer is } 5
+! 12:30 ~~ 12:45
+! 12:30 ~~ 12.5
+! 5 ~~ \text{(A) } 5
+! \text{even} ~~ \text{neve}
+! \text{ellipse} ~~ e
+! \text{Monday} ~~ \text{not Monday}
+! \text{no solution} ~~ \text{one solution}
+= 1\text{, }2\text{, and }3 ~~ 1,2,3
+! \text{Cannot be determined} ~~ \text{determined}
+! \text{yes} ~~ \text{yes or no}
+! \text{(A)}, \text{(B)} ~~ \text{(A)}
+# wrappers and noise
+= 5 ~~ $5$
+= 5 ~~ $$5$$
+= 5 ~~ \(5\)
+= 5 ~~ \[5\]
+= 5 ~~ \boxed{5}
+= \frac12 ~~ \displaystyle\frac12
+= \frac12 ~~ {\frac{1}{2}}
+= (1,2) ~~ \left( 1 , 2 \right)
+= (1,2) ~~ \big(1,\,2\big)
+= 3\cdot 4 ~~ 3×4
+= 3\times 4 ~~ 3·4
+= -5 ~~ −5
+= 5 ~~ 5.
+= 5 ~~ \! 5 \,
+= x+1 ~~ x \quad + \; 1
+= 5 ~~ \text{5}
+= \boxed{\frac{3}{4}} ~~ 0.75
+= \quad(2+\sqrt{2}, 1+\sqrt{2}) ~~ (2+\sqrt2,1+\sqrt2)
+= x ≤ 5 ~~ x \le 5
+= 2^2 ~~ 2²
+= \mathbf{5} ~~ 5
+= $\text{(C)}$ ~~ C
+= \text{$\frac12$} ~~ \frac12
+! 5 ~~ \boxed{6}
+! 5 ~~ $5$ 6
+! 5 ~~ \boxed{5} \boxed{6}
+! -5 ~~ –6
+! 5 ~~ 5..
+! 0.333 ~~ 0.333...
+! 5 ~~ \boxed{}
+! 5 ~~ 5!
+! 5 ~~ (5
+! 5 ~~ 5)
+! 5 ~~ 5 + ?
+! 5 ~~ 5\ldots
+! \frac12 ~~ \frac{1}{2
+! 5 ~~ \color{red}{5}
+! 5 ~~ x\text{ is }5
+! \boxed{5 ~~ 5
+! \left( 1,2 \right) ~~ \left( 2,1 \right)
+! \displaystyle\frac12 ~~ \displaystyle\frac13
+! -5 ~~ 5
+! 3\cdot4 ~~ 34
+! $1$,$2$ ~~ 12
+"""
+
+
+def read_pairs() -> list[tuple[str, bool, str, str]]:
+    rows, category = [], ""
+    for line in VERDICTS.strip().splitlines():
+        if line.startswith("# "):
+            category = line[2:]
+        else:
+            gold, answer = line[2:].split(" ~~ ")
+            rows.append((category, line[0] == "=", gold, answer))
+    return rows
+
+
+@pytest.mark.parametrize("category, same, gold, answer", read_pairs())
+def test_verify_pair(category, same, gold, answer):
+    assert equivalent(gold, answer) is same
+    assert equivalent(answer, gold) is same
+    assert (len(set(group([gold, answer]))) == 1) is same
+
+
+def test_verify_pairs_are_many_and_balanced():
+    rows = read_pairs()
+    assert len(rows) == len({row[2:] for row in rows}) >= 250
+    assert 0.4 < sum(same for _, same, _, _ in rows) / len(rows) < 0.6
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "\n", "$$", r"\,", "{}", r"\boxed{}", r"\text{ }", r"\left.\right.", "$ $", "."])
+def test_verify_empty_equals_nothing(nothing):
+    assert canonical(nothing) is None
+    assert not any(equivalent(nothing, other) or equivalent(other, nothing) for other in (nothing, "", "0", "5", r"\emptyset"))
+
+
+@pytest.mark.parametrize("text", ["?", r"\foo", "5..", ")(", r"\frac{1}{0}", "1=2=3", r"\begin{pmatrix}1", "\x00", "\ud800", "٣", "a" * 5000])
+def test_verify_unreadable_equals_itself_only(text):
+    assert equivalent(text, text) and not equivalent(text, text + "1") and not equivalent("3", text)
+
+
+# The answer in a response
+
+@pytest.mark.parametrize("response, answer", [
+    (r"so \boxed{5}.", "5"), (r"\boxed{1} then \boxed{2}", "2"), (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"\boxed {5}", "5"),
+    (r"\boxed{5} and \boxed{6", "5"), (r"\boxed{\boxed{5}}", r"\boxed{5}"), (r"\boxed{\{1,2\}}", r"\{1,2\}"), (r"\boxed{[1,2\}}", r"[1,2\}"),
+    (r"\boxed{a \boxed{5}", "5"), (r"} \boxed{5} }", "5"), (r"{ { \boxed{5}", "5"), (r"\boxed{}", ""), ("5", None), ("", None), (r"\boxed", None),
+    (r"\boxed{5", None), (r"\boxed 5", None), (r"\fbox{5}", None), (r"\boxed{x\\}", r"x\\"), ("\\boxed{\n5\n}", "\n5\n"),
+])  # fmt: skip
+def test_verify_extract_answer(response, answer):
+    assert extract_answer(response) == answer
+
+
+def test_verify_reward():
+    assert reward(r"It is \boxed{0.5}.", r"\frac12") == 1.0
+    assert reward(r"It is \boxed{0.6}.", r"\frac12") == 0.0
+    assert reward("It is 0.5.", r"\frac12") == 0.0
+    assert reward(r"\boxed{}", "") == 0.0
+    assert reward(r"\boxed{1} no, \boxed{2}", "2") == 1.0
+    assert reward(r"\boxed{1} no, \boxed{2}", "2", strict=True) == 0.0
+    assert reward(r"\boxed{2}", "2", strict=True) == 1.0
+    assert reward(r"\boxed{\boxed{2}}", "2") == 1.0 and reward(r"\boxed{\boxed{2}}", "2", strict=True) == 0.0
+
+
+# Voting
+
+def test_verify_group():
+    answers = ["0.5", None, r"\frac12", "2", "", r"x=\frac{1}{2}", "x=2", "y=2", "hello"]
+    assert group(answers) == [0, None, 0, 3, None, 0, 3, 3, 8]
+    assert group([]) == []
+    assert group(["x=2", "y=2"]) == [0, 1]
+
+
+def test_verify_group_does_not_depend_on_order():
+    answers = ["y=2", "x=2", "2", "3", r"\frac63", None, "x=y", "y=x", "2y=2x", "1,2", r"\{2,1\}", "x=3"]
+    classes = lambda order: {frozenset(order[i] for i, label in enumerate(group([answers[k] for k in order])) if label == first)  # noqa: E731
+                             for first in group([answers[k] for k in order]) if first is not None}  # fmt: skip
+    expected = classes(list(range(len(answers))))
+    for seed in range(50):
+        order = list(range(len(answers)))
+        random.Random(seed).shuffle(order)
+        assert classes(order) == expected
+
+
+# The benchmarks' own answers
+
+def golds() -> dict[str, list[str]]:
+    if not DATA.exists():
+        pytest.skip(f"the benchmark files are not in {DATA}")
+    return {path.stem: [str(json.loads(line)["answer"]) for line in path.open()] for path in sorted(DATA.glob("*.jsonl"))}
+
+
+def is_typed(answer: str) -> bool:
+    value = canonical(answer).value
+    return not (isinstance(value, tuple) and value[0] in ("text", "unread"))
+
+
+def test_verify_math500_solutions_earn_their_reward():
+    golds()
+    rows = [json.loads(line) for line in (DATA / "math500.jsonl").open()]
+    assert sum(reward(row["solution"], str(row["answer"])) for row in rows) == len(rows) == 500
+
+
+def test_verify_golds_are_read_as_values():
+    answers = [gold for part in golds().values() for gold in part]
+    text = [gold for gold in answers if not is_typed(gold)]
+    assert len(answers) == 1275 and len(text) <= 11
+    assert all(r"\text" in gold or "angle" in gold or r"\mho" in gold or gold == "t(0,4]" for gold in text)
+
+
+def test_verify_golds_equal_themselves_rewritten():
+    rewritings = [
+        lambda g: g, lambda g: f"${g}$", lambda g: rf"\boxed{{{g}}}", lambda g: rf"  {g} ", lambda g: rf"\displaystyle {g}", lambda g: rf"\[{g}\]",
+        lambda g: g.replace(r"\frac", r"\dfrac"), lambda g: g.replace("-", "−"), lambda g: g.replace(r"\left", "").replace(r"\right", ""),
+        lambda g: rf"\,{g}\!", lambda g: g.replace("+", " + ").replace("=", " = "), lambda g: g.rstrip(".") + ".", lambda g: rf"{{{g}}}",
+    ]  # fmt: skip
+    for gold in {gold for part in golds().values() for gold in part}:
+        for rewrite in rewritings:
+            assert equivalent(gold, rewrite(gold)) and equivalent(rewrite(gold), gold), (gold, rewrite(gold))
+
+
+def test_verify_golds_equal_themselves_transformed():
+    """Through the calculator: a value written another way, which string comparison could not accept."""
+    tried = 0
+    for gold in {gold for part in golds().values() for gold in part}:
+        value = canonical(gold).value
+        number = is_typed(gold) and (not isinstance(value, tuple) or value[0] in ("formula", "complex"))
+        if number and not set("=%$,") & set(gold) and not any(word in gold for word in (r"\text", r"\mbox", r"\circ", r"\pm")):
+            tried += 1
+            for other in (f"2({gold})-({gold})", rf"\frac{{3({gold})}}{{3}}", f"0+({gold})", f"x={gold}" if "x" not in gold else gold):
+                assert equivalent(gold, other), (gold, other)
+            for other in (f"{gold}+1", rf"-\pi-({gold})", rf"({gold})(1+10^{{-9}})+\pi 10^{{-9}}"):
+                assert not equivalent(gold, other), (gold, other)
+    assert tried > 500
+
+
+def test_verify_no_gold_accepts_its_neighbour():
+    for part in golds().values():
+        for gold, other in zip(part, part[1:] + part[:1]):
+            if gold != other and {gold, other} != {"5", "x=5"}:
+                assert not equivalent(gold, other), (gold, other)
+
+
+def test_verify_keys_agree_with_equivalent():
+    """On plain values, equivalence is equality of readings: checked on all pairs of the golds."""
+    answers = sorted({gold for part in golds().values() for gold in part})
+    readings = [canonical(gold) for gold in answers]
+    plain = [(gold, reading) for gold, reading in zip(answers, readings) if reading.equation is None]
+    classes = {}
+    for gold, reading in plain:
+        classes.setdefault(reading.value, []).append(gold)
+    for gold, reading in plain:
+        same = [other for other, _ in plain if equivalent(gold, other)]
+        assert same == classes[reading.value]
+
+
+# What the calculator rests on
+
+def test_verify_variables_differ_at_every_point():
+    names = [*"abcdfghjopqrstuvwxyzABCDEFGHIJKLMOPQRSTUVWXYZ", *"klmnN", "x_1", "x_2", "x_12", "a_n", r"\theta", r"\alpha", r"\beta"]
+    tokens = [*names, r"\lfloor"]
+    points = verify.Calculator(tokens).points
+    for i, first in enumerate(names):
+        for second in names[:i]:
+            agree = sum(p == q for p, q in zip(points[first][:6], points[second][:6]))
+            assert agree <= 1, (first, second)
+        if first not in verify.INTEGERS:
+            assert any(p < 1 for p in points[first][:6]) and any(p > 1 for p in points[first][:6])
+
+
+def test_verify_square_roots_against_integers():
+    """sqrt(a) + sqrt(b) = sqrt(c) exactly if 4ab = (c - a - b)^2 and c >= a + b: an independent rule in integers."""
+    for a in range(1, 13):
+        for b in range(a, 13):
+            for c in range(1, 51):
+                same = c >= a + b and 4 * a * b == (c - a - b) ** 2
+                assert equivalent(rf"\sqrt{{{a}}}+\sqrt{{{b}}}", rf"\sqrt{{{c}}}") is same
+
+
+def test_verify_polynomials_against_coefficients():
+    rng = random.Random(0)
+    for _ in range(300):
+        roots, other = ([rng.randrange(-3, 4) for _ in range(3)] for _ in range(2))
+        p, q, r = roots
+        expanded = f"x^3-({p + q + r})x^2+({p * q + q * r + r * p})x-({p * q * r})"
+        factored = "".join(f"(x-({root}))" for root in other)
+        assert equivalent(expanded, factored) is (sorted(roots) == sorted(other))
+
+
+def test_verify_floors_are_told_apart():
+    """By all that tells them apart below 41: single jumps, at the multiples of q or at the squares."""
+    for q in range(2, 13):
+        floors = [rf"\lfloor\frac{{n+{j}}}{{{q}}}\rfloor" for j in range(q)] + [rf"\lceil\frac{{n+{j}}}{{{q}}}\rceil" for j in (1, 2)]
+        assert group(floors)[:q] == list(range(q)) and equivalent(floors[q - 1], rf"\lceil\frac n{{{q}}}\rceil")
+    roots = [rf"\lfloor\sqrt{{n+{j}}}\rfloor" for j in range(9)]
+    assert group(roots) == list(range(9))
+
+
+def test_verify_unions_against_points():
+    """A union of intervals is the set of its points: compared at every half integer, which is all that integer ends can tell."""
+    rng = random.Random(1)
+    def draw():
+        intervals = [(rng.choice("(["), low := rng.randrange(6), low + rng.randrange(1, 4), rng.choice(")]")) for _ in range(3)]
+        points = {x / 2 for x in range(20) for o, a, b, c in intervals if (a < x / 2 or a == x / 2 and o == "[") and (x / 2 < b or x / 2 == b and c == "]")}
+        return r"\cup".join(f"{o}{a},{b}{c}" for o, a, b, c in intervals), points
+    draws = [draw() for _ in range(150)]
+    for text, points in draws:
+        for other, others in draws[:40]:
+            assert equivalent(text, other) is (points == others), (text, other)
+
+
+@pytest.mark.parametrize("answer, typed", [
+    ("2^{30000}", True), ("2^{40000}", False), ("2^{-30000}", True), ("3000!", True), ("3001!", False), (r"\tan 89^\circ", True), (r"\tan 90^\circ", False),
+    (r"\frac{1}{\sqrt2\sqrt3-\sqrt6}", False), (r"\ln 0", False), ("0^0", False), (r"e^{40000}", True), ("e^{50000}", False), ("(-1)!", False),
+    (",".join(f"2^{{{i}}}" for i in range(8000, 8050)), True), (",".join(f"2^{{{i}}}" for i in range(8000, 8180)), False), (r"\lfloor i \rfloor", False),
+    ("(" * 19 + "5" + ")" * 19, True), ("(" * 21 + "5" + ")" * 21, False), (r"\pm1\pm2\pm3\pm4", True), (r"\pm1\pm2\pm3\pm4\pm5", False),
+])  # fmt: skip
+def test_verify_bounds(answer, typed):
+    assert is_typed(answer) is typed
+
+
+# Anything at all
+
+HOSTILE = {
+    "tower": "9^{9^{9^9}}", "tower of twos": "2^{2^{2^{2^{2^{2}}}}}", "inverse tower": "9^{-9^{9^9}}", "factorial": "99999999!", "factorials": "((9!)!)!",
+    "long factorials": "(2999!+1)" * 200, "gamma": "x!" * 900, "binomial": r"\binom{999999999}{500000000}", "binomials": r"\binom{32000}{2000}" * 100,
+    "polynomials": r"\binom{x}{30}" * 150, "braces": "{" * 1000 + "5" + "}" * 1000, "parentheses": "(" * 999 + "5" + ")" * 999, "radicals": r"\sqrt{" * 250 + "2" + "}" * 250,
+    "fractions": r"\frac{1}{" * 200 + "2" + "}" * 200, "bare radicals": r"\sqrt" * 300 + "2", "bare fractions": r"\frac" * 300 + "12", "bare sines": r"\sin" * 400 + "x",
+    "bars": "|" * 1999 + "x", "signs": "-" * 1990 + "5", "bangs": "5" + "!" * 1990, "carets": "2" + "^2" * 900, "subscripts": "x_" * 990, "characters": "a" * 200_000,
+    "parentheses, long": "(" * 100_000 + ")" * 100_000, "import": "__import__('os').system('true')", "attribute": "().__class__.__bases__", "by zero": r"\frac{1}{0}",
+    "by zero, hidden": r"\frac{1}{\sqrt{2}\sqrt{2}-2}", "input": r"\input{/etc/passwd}", "NUL": "5\x00", "surrogate": "x_\ud800+\ud800", "digits": "٣" * 50, "tiny": "10^{-999999999}",
+    "scientific": "1e-999999999", "long decimal": "0." + "1" * 1990, "long": "7" * 10_000_000, "long fractions": r"\frac{1}{2}+" * 900_000, "sum": "+".join(f"1/{i}" for i in range(1, 350)),
+    "sum of powers": "+".join(f"x^{i}" for i in range(1, 350)), "sum of roots": "+".join(f"x^{{1/{i}}}" for i in range(2, 200)), "product": "".join(f"(x+{i})^{{400}}" for i in range(150)),
+    "symbolic power": "(x+1)^{100000}", "symbolic powers": "x^{1400}+" * 150 + "1", "sine": r"\sin(10^{50})", "sine of more": r"\sin(10^{5000})", "logarithms": r"\ln(" * 400 + "5" + ")" * 400,
+    "signs of both kinds": "1" + r"\pm2" * 500, "lists of them": ",".join([r"\pm1\pm2\pm3\pm4"] * 80), "union": r"\cup".join(f"({i},{i + 1})" for i in range(200)),
+    "union, long": r"\cup".join(f"({i},{i + 1})" for i in range(20_000)), "matrix": r"\begin{pmatrix}" + r"\\".join(["&".join("1" * 30)] * 30) + r"\end{pmatrix}",
+    "irrational matrix": r"\begin{pmatrix}" + r"\\".join(["&".join([r"\sqrt2"] * 10)] * 25) + r"\end{pmatrix}", "cube roots": "(x^3)^{1/3}" * 180, "exponentials": "e^{e^{e^{e^{e}}}}",
+    "complex powers": "i^{i^{i^{i}}}" * 100, "complex, high": "(1.5+i/7)^{1000}" * 100, "names": "+".join(f"x_{i}" for i in range(300)), "floors": r"\lfloor x/7\rfloor" * 100,
+    "huge floor": r"\lfloor 2^{14000}\pi\rfloor", "texts": r"\text{" * 600, "commas": "," * 1999, "equals": "=" * 1999, "list": ",".join(["x+1"] * 480), "equations": ",".join(f"x={i}" for i in range(400)),
+    "units": "5" + r"\text{cm}" * 220, "spaced units": "5" + r"\text{" + "a " * 900 + "}", "spaced digits": "1 " * 999, "thousands": "1" + ",000" * 490, "backslashes": "\\" * 1999,
+    "long fractions in exact arithmetic": "+".join(rf"\frac{{1}}{{{10**6 + i}^{{300}}}}" for i in range(80)), "third powers": r"(1/3)^{19000}+" * 130 + "1", "long sums": "+".join(["x^{1400}/3^{9000}"] * 105), "logs of logs": r"\log_{x}{y}" * 180,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_verify_hostile_answer(name):
+    hostile = HOSTILE[name]
+    canonical("1!+\\sqrt{2}+e!")  # what mpmath computes once is not this answer's time
+    start = time.perf_counter()
+    same = equivalent(r"\frac12", hostile) or reward(rf"\boxed{{{hostile}}}", "12") > 0
+    assert time.perf_counter() - start < LIMIT
+    assert not same
+    assert canonical(hostile) is None or equivalent(hostile, hostile)
+
+
+@pytest.mark.parametrize("response, answer", [
+    (r"\boxed" * 100_000, None), (r"\boxed{" * 100_000, None), (r"\boxed{5}" * 1_000_000, "5"), ("{" * 10_000_000 + r"\boxed{5}", "5"),
+    (r"\boxed{5}" + "}" * 100_000, "5"), ("\\" * 10_000_000 + r"boxed{5", None), ((r"\boxed" + " " * 50) * 100_000, None), ("x" * 10_000_000, None),
+])  # fmt: skip
+def test_verify_hostile_response(response, answer):
+    start = time.perf_counter()
+    assert extract_answer(response) == answer
+    assert time.perf_counter() - start < LIMIT
+    start = time.perf_counter()
+    assert reward(response, "5", strict=response.count("\\boxed") == 1) == (answer == "5")
+    assert time.perf_counter() - start < LIMIT
+
+
+EVENTS = []
+WATCHING = threading.Event()
+sys.addaudithook(lambda event, _: WATCHING.is_set() and EVENTS.append(event))
+
+
+def test_verify_executes_and_opens_nothing():
+    equivalent("1!+\\sqrt{2}+e!", "2")
+    WATCHING.set()
+    for hostile in HOSTILE.values():
+        verify.cached_reading.cache_clear()
+        reward(rf"\boxed{{{hostile}}}", "12")
+    WATCHING.clear()
+    assert not [event for event in EVENTS if event.split(".")[0] in ("open", "exec", "compile", "import", "os", "subprocess", "socket", "ctypes", "shutil")]
+
+
+def test_verify_memory_stays_flat():
+    answers = [rf"2^{{30000}}+{i}" for i in range(1500)]
+    tracemalloc.start()
+    for answer in [*(HOSTILE[name] for name in ("list", "product", "third powers", "digits", "long", "union, long", "lists of them")), *answers]:
+        equivalent("1", answer)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 20 << 20 and peak < 60 << 20
+    assert 0 < verify.cached_reading.cache_info().maxsize <= 1024
+
+
+def test_verify_random_tokens():
+    vocabulary = r"""\frac \frac { } { } ( ) [ ] \{ \} , ; 1 2 3 10 0 12 99 5000 .5 3.14 x y n k a_1 x_{2} \pi e i + - - * / \cdot ^ ^ _ ! \sqrt
+        \sqrt[3] \sin \cos^2 \tan \ln \log_2 \log \exp | | \left| \right| \lfloor \rfloor \lceil \rceil \binom \pm = = < > \le \ne \in \cup \infty
+        \mathbb{R} \emptyset \text{cm} \text{and} \text{or} \text{June} word June 20 \% ^\circ \$ $ \\ & \begin{pmatrix} \end{pmatrix} \begin{array}{cc}
+        \end{array} \overline{3} 0.\overline{3} 1\frac12 10,000 1{,}000 \, \quad \boxed \boxed{ ' " : ~ é ∞ − ² \langle \rangle \mid \theta \arcsin
+        1e5 e4 \vec \dot 9^9 10^{100} \mathrm{e} . \ """.split()  # fmt: skip
+    rng = random.Random(0)
+    for _ in range(4000):
+        soup = rng.choice(("", " ")).join(rng.choice(vocabulary) for _ in range(rng.randrange(1, rng.choice((3, 6, 10, 20, 60, 300)))))
+        start = time.perf_counter()
+        assert canonical(soup) is None or equivalent(soup, soup), soup
+        extract_answer(soup)
+        assert time.perf_counter() - start < LIMIT, soup
+
+
+def test_verify_mutated_golds():
+    """Answers that almost parse, from every gold: characters dropped, doubled, swapped. A change of one digit is a change of value."""
+    rng = random.Random(0)
+    for gold in sorted({gold for part in golds().values() for gold in part}):
+        i = rng.randrange(len(gold))
+        for other in (gold[:i] + gold[i + 1 :], gold[:i] + gold[i] + gold[i:], gold[:i], gold[i:] + gold[:i]):
+            assert equivalent(gold, other) is equivalent(other, gold)
+        digits = [i for i, character in enumerate(gold) if character.isdigit() and "e+" not in gold]
+        if digits and is_typed(gold) and "0" not in gold:
+            i = rng.choice(digits)
+            other = gold[:i] + str(int(gold[i]) % 9 + 1) + gold[i + 1 :]
+            assert not equivalent(gold, other), (gold, other)
+
+
+def test_verify_reads_under_the_lock(monkeypatch):
+    original, locked = verify.Calculator, []
+    monkeypatch.setattr(verify, "Calculator", lambda tokens: locked.append(verify.LOCK.locked()) or original(tokens))
+    assert verify.cached_reading.__wrapped__("5") is not None and locked == [True]
+
+
+def test_verify_threads():
+    """Four threads at once, switching in the midst of everything, read what one alone reads; none of them is the main thread."""
+    answers = [rf"\sqrt{{{i}}}+e^{{\pi/{i}}}+\sin {i}+({i}/7)!+\ln {i}+i\arctan {i}" for i in range(2, 40)] + [row[2] for row in read_pairs()]
+    read = verify.cached_reading.__wrapped__
+    expected, wrong = [read(answer) for answer in answers], []
+
+    def work(seed):
+        order = list(range(len(answers)))
+        random.Random(seed).shuffle(order)
+        for _ in range(3):
+            wrong.extend(answers[k] for k in order[:150] if read(answers[k]) != expected[k])
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+    assert not wrong
