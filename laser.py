@@ -61,6 +61,11 @@ class UserError(ValueError):
     """Something the user can mend. The message is one sentence that says how; the command line exits with code 2."""
 
 
+def one_line(error, most=160):
+    """What an exception says, for a sentence of ours."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:most]
+
+
 def seed_of(*parts):
     """A 63-bit seed from any values: every draw of a run has its own stream, named by what it is for and its step, so a
     resumed run needs no generator state, and adding a stream never shifts another."""
@@ -123,6 +128,10 @@ class Config:
     eval_every: int = knob(200, "evaluate every this many steps besides first and last (0: never)")
     eval_n: int = knob(8, "solutions a problem in evaluation")
     save_every: int = knob(50, "save a checkpoint every this many steps besides the last (0: only at the end)")
+    # test time, with a trained --model
+    ask: str | None = knob(None, "a problem (`-`: from standard input): sample eval_n solutions, grade them, vote; no training")
+    score: str | None = knob(None, "a file of problem and response columns: write their self-rewards to --out; no training")
+    eval_only: bool = knob(False, "evaluate --eval_data into the folder --out, going on with what is there; no training")
     # warm start of the tiny path: random weights earn no reward, so imitate careless worked solutions first
     warm_start_steps: int = knob(0, "supervised steps before training, on built-in data only")
     warm_start_lr: float = knob(1e-3, "its peak learning rate")
@@ -152,7 +161,7 @@ def check(config):
     refuse_if(config.self_loss == "ce" and config.exact_reference,
               "--self_loss ce grades by π(z_c) itself and has no reference; drop --exact_reference.")
     refuse_if(config.c_ref is not None and not -math.inf < config.c_ref < 0, "--c_ref is a log-probability: it must be negative.")
-    refuse_if(config.c_ref is not None and config.exact_reference, "--c_ref and --exact_reference exclude each other; drop one.")
+    refuse_if(config.c_ref is not None and config.exact_reference, "--exact_reference takes the place of --c_ref; give one of them, from a starting model that is not trained yet.")
     refuse_if(config.steps > 0 and config.temperature == 0, "--temperature 0 samples G equal solutions; training needs more than 0.")
     refuse_if(config.warm_start_steps > 0 and not config.data.startswith("pairs"),
               "--warm_start_steps needs worked solutions, which only --data pairs has; set it to 0.")
@@ -228,10 +237,10 @@ def load_problems(name, train, config):
     except UserError:
         raise
     except (ConnectionError, FileNotFoundError, OSError) as error:
-        raise UserError(f"Cannot read {name}: neither a file here nor reachable on the hub; check the name and the network "
-                        f"({type(error).__name__}).") from error
+        raise UserError(f"Cannot read {name}: neither a file here nor reachable on the hub ({one_line(error)}); check the name and the "
+                        "network.") from error
     except Exception as error:  # `datasets` raises many kinds for a malformed file
-        raise UserError(f"Cannot read {name}: {' '.join(str(error).split())[:200] or type(error).__name__}; is it well-formed?") from error
+        raise UserError(f"Cannot read {name} ({one_line(error)}); give a well-formed file or data set.") from error
     columns = []
     for what, given, known in (("problem", config.problem_column, ("problem", "question", "prompt")),
                                ("answer", config.answer_column, ("answer", "final_answer", "solution"))):
@@ -321,10 +330,11 @@ def load_model(name, device, config):
         else:
             tokenizer = AutoTokenizer.from_pretrained(hub_name(name))
             model = AutoModelForCausalLM.from_pretrained(hub_name(name), **options).to(device)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"Cannot load the model {name}: give a hub id, a folder or a .json architecture, and check the network "
-                        f"({reason}).") from error
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # transformers, tokenizers and safetensors raise many kinds
+        raise UserError(f"Cannot load the model {name} ({one_line(error)}); give a hub id, the folder of an undamaged model or a .json "
+                        "architecture, and check the network.") from error
     # The sampler's cache holds every token in the slot of its position, and log-probs are read by `head(hidden)`: both are
     # right for plain causal transformers only, so a model that differs is refused rather than trained on wrong numbers.
     kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
@@ -393,8 +403,8 @@ def attention(module, query, key, value, attention_mask, scaling=None, **options
     """Attention as transformers calls it: its own SDPA for whole sequences, two matrix products for one new token.
 
     query (b, heads, t, d); key, value (b, kv_heads, S, d). With t = 1 the query heads that share a key head are simply that
-    head's queries, so keys are never copied per head, and plain products beat the fused kernel's set-up cost: on a CPU by
-    3 to 6 times at tiny shapes.
+    head's queries, so keys are never copied per head, and plain products spare the fused kernel's set-up: on a CPU at tiny
+    shapes this function alone is 3 to 6 times as fast.
     """
     if query.size(2) > 1:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
@@ -459,7 +469,8 @@ class Solutions(NamedTuple):
     logp_zc: torch.Tensor  # (B,) log π(z_c|x,y) after EOS; −inf where cut: no EOS, no self-reward
 
     def responses(self):
-        return [row[:length] for row, length in zip(self.tokens.tolist(), self.lengths.tolist())]
+        """The B responses as lists of token ids."""
+        return [row[:length].tolist() for row, length in zip(self.tokens.cpu(), self.lengths.tolist())]
 
 
 def uniforms(rows, columns, *stream):
@@ -675,7 +686,7 @@ def group_advantages(rewards, group_size):
 
     A group whose rewards are all equal gets 0: nothing to prefer. It still trains the self-reward.
     """
-    groups = rewards.reshape(-1, group_size)
+    groups = rewards.reshape(-1, group_size) * 1.0  # integers too
     return ((groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-6)).reshape(-1)
 
 
@@ -685,7 +696,7 @@ def mix_advantages(advantages, self_rewards, complete, group_size, tau, min_std)
     self_rewards are unclipped; a cut solution (complete False) counts as score 0. Where a group's scores have std ≤ min_std
     the grades do not tell the solutions apart, dividing by it would only amplify noise, and A_v stands alone.
     """
-    scores = torch.where(complete, self_rewards.clamp(0, 1), 0.0)
+    scores = torch.where(complete.bool(), self_rewards.clamp(0, 1), 0.0)
     told_apart = (scores.reshape(-1, group_size).std(1) > min_std).repeat_interleave(group_size)
     mixed = (1 - tau) * advantages + tau * group_advantages(scores, group_size)
     return torch.where(told_apart, mixed, advantages)
@@ -700,6 +711,7 @@ def policy_loss(logps, old_logps, advantages, mask, clip_low, clip_high, total_t
     logps, old_logps (B, T); advantages (B,), the same for all tokens of a solution; mask (B, T) True on response tokens, EOS
     included — it is a decision of the policy like any other. `total_tokens` of the whole step makes micro-batches add up.
     """
+    mask = mask.bool()
     ratio = torch.where(mask, logps - old_logps, 0.0).exp()
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
     gain = torch.minimum(ratio * advantages[:, None], clipped * advantages[:, None])
@@ -712,6 +724,7 @@ def class_weights(rewards, complete, balanced=True):
     Balanced: N/(2 N_c) for a right one and N/(2 N_i) for a wrong one, over N = N_c + N_i complete solutions; so both classes
     weigh half, and grading everything «wrong» does not pay when most are. Divided by N here, so that the loss is a plain sum.
     """
+    complete = complete.bool()
     right, wrong = complete & (rewards > 0.5), complete & (rewards <= 0.5)
     n = complete.sum().clamp(min=1)
     if not balanced:
@@ -725,7 +738,7 @@ def self_reward_loss(self_rewards, rewards, complete, balanced=True, weights=Non
     `weights`, these rows' slice of the step's `class_weights`, makes micro-batches add up.
     """
     weights = class_weights(rewards, complete, balanced) if weights is None else weights
-    return (weights * torch.where(complete, self_rewards - rewards, 0.0) ** 2).sum()
+    return (weights * torch.where(complete.bool(), self_rewards - rewards, 0.0) ** 2).sum()
 
 
 def self_reward_cross_entropy(logp_zc, rewards, complete, balanced=True, weights=None):
@@ -886,48 +899,62 @@ def grade(logp_zc, c_ref, config):
     return logp_zc.exp() if config.self_loss == "ce" else self_reward(logp_zc, c_ref, config.beta)
 
 
-def evaluate(policy, problems, config, name="", reference=None, resamples=500):
-    """Sample config.eval_n solutions a problem, grade and vote: (one row for eval.jsonl, the list of samples).
+def solve(policy, problems, config, name="", reference=None):
+    """Sample config.eval_n solutions a problem, read their grades, verify: a list of rows for samples.jsonl, in problem order.
 
-    Every evaluation of a run draws from the same uniform numbers, so that before and after differ by the model alone. Each
-    headline `x` comes with `x_ci`, a 95% bootstrap interval that resamples problems.
+    Every evaluation of a run draws from the same uniform numbers, problem by problem: before and after differ by the model
+    alone, and a problem's solutions do not depend on which others are asked.
     """
-    n, P, token = config.eval_n, len(problems), policy.token
+    n = config.eval_n
     prompts = [row["prompt"] for row in problems]
-    u = uniforms(P * n, config.max_response_tokens, "eval", config.seed, name)
-    solutions = sample(policy.model, prompts, n, u, policy.eos_ids, token, config.temperature, config.sample_rows)
-    solutions = Solutions(*(x.cpu() for x in solutions))
+    u = torch.cat([uniforms(n, config.max_response_tokens, "eval", config.seed, name, row["problem"]) for row in problems])
+    solutions = sample(policy.model, prompts, n, u, policy.eos_ids, policy.token, config.temperature, config.sample_rows)
     responses, c_ref = solutions.responses(), policy.c_ref
-    texts = policy.tokenizer.batch_decode(responses, skip_special_tokens=True)
     if config.exact_reference:
-        c_ref = score(reference, [p for p in prompts for _ in range(n)], responses, token, budget=config.micro_batch_tokens)[1].cpu()
-    scores = grade(solutions.logp_zc, c_ref, config).double()
-    golds = [row["answer"] for row in problems for _ in range(n)]
-    rewards = torch.tensor([reward(text, gold) for text, gold in zip(texts, golds)], dtype=torch.float64)
-    rewards = torch.where(solutions.complete, rewards, 0.0)  # a cut solution has not given its answer yet
-    answers = [extract_answer(text) if done else None for text, done in zip(texts, solutions.complete.tolist())]
-    classes = torch.tensor([[-1 if c is None else c for c in group(answers[i : i + n])] for i in range(0, P * n, n)])
-    voting_scores = torch.where(classes.view(-1) >= 0, scores.clamp(0, 1), 0.0)
-    per_problem = voting_metrics(classes, voting_scores.view(P, n), rewards.view(P, n))
+        c_ref = score(reference, [p for p in prompts for _ in range(n)], responses, policy.token, budget=config.micro_batch_tokens)[1]
+    scores, samples = grade(solutions.logp_zc, c_ref, config).tolist(), []
+    texts = policy.tokenizer.batch_decode(responses, skip_special_tokens=True)
+    for i, (text, complete) in enumerate(zip(texts, solutions.complete.tolist())):
+        row = problems[i // n]
+        samples.append({  # a cut solution has not given its answer yet, whatever stands in it
+            "data": name, "problem": row["problem"], "gold": row["answer"], "response": text, "answer": extract_answer(text) if complete else None,
+            "reward": reward(text, row["answer"]) if complete else 0.0, "self_reward": number(scores[i]),
+            "logp_zc": number(solutions.logp_zc[i]), "complete": complete, "tokens": len(responses[i])})
+    return samples
 
+
+def summarise(samples, n, beta, resamples=500):
+    """The figures of samples (n a problem, side by side): a dict, each headline `x` with `x_ci`, a 95% bootstrap interval.
+
+    The bootstrap resamples problems, as solutions of one problem are not independent. Undefined figures are None.
+    """
+    P = len(samples) // n
+    column = lambda key, missing=0.0: torch.tensor([missing if row[key] is None else row[key] for row in samples], dtype=torch.float64)  # noqa: E731
+    rewards, scores, complete = column("reward"), column("self_reward"), column("complete").bool()
+    answers = [row["answer"] for row in samples]
+    classes = torch.tensor([[-1 if c is None else c for c in group(answers[i : i + n])] for i in range(0, P * n, n)])
+    votes = torch.where(complete & (classes.view(-1) >= 0), scores.clamp(0, 1), 0.0)
+    per_problem = voting_metrics(classes, votes.view(P, n), rewards.view(P, n))
     picks = torch.randint(P, (resamples, P), generator=torch.Generator().manual_seed(seed_of("bootstrap", P)))
     counts = torch.zeros(resamples, P, dtype=torch.float64).scatter_add_(1, picks, torch.ones(resamples, P, dtype=torch.float64))
-    complete = solutions.complete
     graded = (scores[complete], rewards[complete])
-    point = {**{k: v.mean() for k, v in per_problem.items()}, **grade_metrics(*graded)}
-    spread = {**{k: counts @ v / P for k, v in per_problem.items()},
+    point = {**{key: value.mean() for key, value in per_problem.items()}, **grade_metrics(*graded)}
+    spread = {**{key: counts @ value / P for key, value in per_problem.items()},
               **grade_metrics(*graded, counts.repeat_interleave(n, dim=1)[:, complete])}
-    row = {"data": name, "problems": P, "n": n}
+    row = {}
     for key, value in point.items():
         resampled = spread[key][~spread[key].isnan()]
         row[key] = number(value)
         row[f"{key}_ci"] = resampled.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist() if len(resampled) else None
-    row["log_z"] = number(log_partition_now(solutions.logp_zc[complete & (rewards > 0.5)], config.beta))
-    row["complete"] = complete.double().mean().item()
-    row["response_tokens"] = solutions.lengths.double().mean().item()
-    samples = [{"data": name, "problem": problems[i // n]["problem"], "gold": golds[i], "response": texts[i], "answer": answers[i],
-                "reward": rewards[i].item(), "self_reward": number(scores[i]), "complete": bool(complete[i])} for i in range(P * n)]
-    return row, samples
+    right = complete & (rewards > 0.5)
+    return {**row, "log_z": number(log_partition_now(column("logp_zc")[right], beta)), "complete": complete.double().mean().item(),
+            "response_tokens": column("tokens").mean().item()}
+
+
+def evaluate(policy, problems, config, name="", reference=None):
+    """Sample, grade and vote on problems: (one row for eval.jsonl, the rows for samples.jsonl)."""
+    samples = solve(policy, problems, config, name, reference)
+    return {"data": name, "problems": len(problems), "n": config.eval_n, **summarise(samples, config.eval_n, config.beta)}, samples
 
 
 # ----------------------------------------------------------------------------------------------------------- the run
@@ -963,7 +990,7 @@ class BF16AdamW(torch.optim.Optimizer):
                 if not state:
                     state["m"], state["v"] = torch.zeros_like(p), torch.zeros_like(p)
                 # float32 copies exist for 64 Mi numbers at a time
-                for w, g, m, v in zip(*(x.view(-1).split(2**26) for x in (p, p.grad, state["m"], state["v"]))):
+                for w, g, m, v in zip(*(x.view(-1).split(2**26) for x in (p, p.grad.contiguous(), state["m"], state["v"]))):
                     g = g.float()
                     m32, v32 = m.float().lerp(g, 1 - b1), v.float().lerp(g * g, 1 - b2)
                     change = (m32 / (1 - b1 ** group["step"])) / ((v32 / (1 - b2 ** group["step"])).sqrt() + group["eps"])
@@ -1060,7 +1087,7 @@ def save_checkpoint(folder, model, tokenizer, optimizer, state):
             os.close(handle)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         shutil.rmtree(new, ignore_errors=True)
-        raise UserError(f"Cannot save to {folder} ({' '.join(str(error).split())[:120]}); the previous checkpoint is kept: make room "
+        raise UserError(f"Cannot save to {folder} ({one_line(error)}); the previous checkpoint is kept: make room "
                         "and go on with --resume.") from error
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
@@ -1077,6 +1104,13 @@ def recover(folder):
     return final if final.exists() else None
 
 
+def replace_text(path, text):
+    """Write a file so that a kill leaves the old text or the new."""
+    beside = path.with_name(path.name + ".new")
+    beside.write_text(text)
+    beside.replace(path)
+
+
 def append_json(path, row):
     with path.open("a") as file:
         file.write(json.dumps(row) + "\n")
@@ -1088,9 +1122,7 @@ def read_back(path, step):
         return []
     rows = [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
     rows = [row for row in rows if row["step"] <= step]
-    beside = path.with_suffix(".new")
-    beside.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    beside.replace(path)
+    replace_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
 
@@ -1098,6 +1130,8 @@ def default_out(model):
     return f"runs/{Path(model).stem if model.endswith('.json') else Path(model).name}"
 
 
+# what a checkpoint's later users need to read its self-reward and to ask it as it was asked in training
+LASTING = ("beta", "self_loss", "temperature", "prompt_suffix", "max_prompt_tokens", "max_response_tokens")
 # what a resumed run may change: none of it alters what is learnt
 FREE = {"out", "resume", "device", "steps", "eval_data", "eval_every", "eval_n", "save_every", "sample_rows", "micro_batch_tokens"}
 
@@ -1199,53 +1233,61 @@ def train(config, stop=()):
     model, tokenizer = load_model(str(saved or began), device, config)
     problems = add_prompts(problems, tokenizer, config, config.data)
     eval_sets = {name: add_prompts(rows, tokenizer, config, name) for name, rows in eval_sets.items()}
-    given = Path(saved or config.model) / "laser.json"  # of a checkpoint, to go on from or to start from
-    state = json.loads(given.read_text()) if given.exists() else {}
-    eos_ids, known = end_tokens(model, tokenizer), str(state["token"]) if "token" in state else None
-    policy = Policy(model, tokenizer, eos_ids, choose_token(config.token or known, model, tokenizer, eos_ids), None)
+    eos_ids = end_tokens(model, tokenizer)
+    policy = Policy(model, tokenizer, eos_ids, choose_token(config.token, model, tokenizer, eos_ids), None)
     print(f"{config.model}: {model.num_parameters():,} {str(model.dtype)[6:]} parameters on {device}; z_c is token {policy.token}; "
           f"{len(problems)} problems; seed {config.seed}, run in {out}")
     if warm and not saved and began == config.model:
         warm_start(model, tokenizer, problems, config)
-    c_ref, c_ref_std = config.c_ref, None
-    if c_ref is None:
-        c_ref, c_ref_std = (state["c_ref"], state["c_ref_std"]) if "c_ref" in state else measure_c_ref(policy, problems, config)
+    if saved:
+        try:
+            state = json.loads((saved / "laser.json").read_text())
+            moments = torch.load(saved / "trainer.pt", map_location=device)["optimizer"]
+            first, c_ref, c_ref_std = state["step"], state["laser"]["c_ref"], state["c_ref_std"]
+        except Exception as error:
+            raise UserError(f"The checkpoint {saved} is damaged ({one_line(error)}); put a good copy in its place or start again with "
+                            "another --out.") from error
+    else:
+        first, moments = 0, None
+        c_ref, c_ref_std = (config.c_ref, None) if config.c_ref is not None else measure_c_ref(policy, problems, config)
     policy = policy._replace(c_ref=c_ref)
     report_c_ref(c_ref, c_ref_std, config)
 
+    transformers.utils.logging.disable_progress_bar()  # one for every file saved would tear our own bar
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1))
-    if warm and began == config.model:
-        model.save_pretrained(out / "warm_start")
-        tokenizer.save_pretrained(out / "warm_start")
+    replace_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
+    if warm and not saved and began == config.model:
+        shutil.rmtree(out / "warm_start.new", ignore_errors=True)
+        model.save_pretrained(out / "warm_start.new")
+        tokenizer.save_pretrained(out / "warm_start.new")
+        (out / "warm_start.new").rename(out / "warm_start")
     reference = None
     if config.kl or config.exact_reference:  # the starting model, frozen; in memory only if an option asks for it
         reference, _ = load_model(str(out / "warm_start") if warm else config.model, device, config)
         reference.resize_token_embeddings(model.get_input_embeddings().weight.size(0))
         reference.requires_grad_(False)
-    optimizer, first = make_optimizer(model, config.lr, config.weight_decay), 0
-    if saved:
-        first = state["step"]
-        optimizer.load_state_dict(torch.load(saved / "trainer.pt", map_location=device)["optimizer"])
+    optimizer = make_optimizer(model, config.lr, config.weight_decay)
+    if moments:
+        optimizer.load_state_dict(moments)
     read_back(out / "metrics.jsonl", first)
     results = read_back(out / "eval.jsonl", first)
 
     def evaluate_all(step):
-        samples = []
+        if [row["data"] for row in results if row["step"] == step] == list(eval_sets):
+            return  # done before the run was stopped
+        results[:], samples = read_back(out / "eval.jsonl", step - 1), []
         for name, rows in eval_sets.items():
-            if not any(row["step"] == step and row["data"] == name for row in results):
-                row, of_row = evaluate(policy, rows, config, name, reference)
-                results.append({"step": step, **row})
-                append_json(out / "eval.jsonl", results[-1])
-                samples += of_row
-        if samples:
-            (out / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
+            row, of_row = evaluate(policy, rows, config, name, reference)
+            results.append({"step": step, **row})
+            append_json(out / "eval.jsonl", results[-1])
+            samples += of_row
+        replace_text(out / "samples.jsonl", "".join(json.dumps(row) + "\n" for row in samples))
 
     # ---- training
-    if first == 0:
-        evaluate_all(0)
     bar = tqdm(range(first, config.steps), initial=first, total=config.steps, desc="training", dynamic_ncols=True)
     for step in bar:
+        if config.eval_every and step % config.eval_every == 0:
+            evaluate_all(step)
         rows = problems_of_step(problems, step, config)
         line, solutions, texts, rewards, scores = training_step(policy, optimizer, rows, step, config, reference)
         append_json(out / "metrics.jsonl", line)
@@ -1254,19 +1296,101 @@ def train(config, stop=()):
         if step % max(1, config.steps // 8) == 0:
             verdict = f"self-reward {scores[0]:.2f}" if solutions.complete[0] else "cut, so without self-reward"
             bar.write(f"step {step + 1}: {rows[0]['problem'][-200:]!r} → {texts[0][-200:]!r}: reward {rewards[0]:.0f}, {verdict}")
-        done, last = step + 1, step + 1 == config.steps or bool(stop)
-        if last or config.save_every and done % config.save_every == 0:
-            save_checkpoint(out, model, tokenizer, optimizer, {"step": done, "token": policy.token, "c_ref": c_ref, "c_ref_std": c_ref_std,
-                                                               "beta": config.beta, "self_loss": config.self_loss})
+        done = step + 1
+        if done == config.steps or stop or config.save_every and done % config.save_every == 0:
+            lasting = {key: getattr(config, key) for key in LASTING} | {"token": policy.token, "c_ref": c_ref}
+            save_checkpoint(out, model, tokenizer, optimizer, {"step": done, "c_ref_std": c_ref_std, "laser": lasting})
         if stop:
             bar.close()
             print(f"stopped after step {done}; continue with --resume", file=sys.stderr)
             return results
-        if done == config.steps or config.eval_every and done % config.eval_every == 0:
-            evaluate_all(done)
+    if config.eval_every:
+        evaluate_all(max(first, config.steps))
     if results:
         print_table(results)
     return results
+
+
+# --------------------------------------------------------------------------------------------------------- test time
+
+
+def load_grader(config):
+    """The Policy of a trained --model. Raises UserError if it is not known how it grades itself."""
+    if config.token is None or config.c_ref is None:
+        raise UserError(f"{config.model} is no checkpoint of this program, so its z_c is unknown; give --token and --c_ref (and --beta).")
+    model, tokenizer = load_model(config.model, choose_device(config.device), config)
+    eos_ids = end_tokens(model, tokenizer)
+    return Policy(model, tokenizer, eos_ids, choose_token(config.token, model, tokenizer, eos_ids), config.c_ref)
+
+
+def ask(config):
+    """Sample solutions of one problem, and print each distinct answer with its votes, its summed self-reward and a solution."""
+    problem = sys.stdin.read().strip() if config.ask == "-" else config.ask
+    policy = load_grader(config)
+    rows = add_prompts([{"problem": problem, "answer": ""}], policy.tokenizer, config, "--ask")
+    samples = solve(policy, rows, config)
+    classes = group([row["answer"] for row in samples])
+    trust = [min(max(row["self_reward"] or 0.0, 0.0), 1.0) for row in samples]
+    votes = {c: [i for i, other in enumerate(classes) if other == c] for c in dict.fromkeys(classes) if c is not None}
+    ranked = sorted(votes, key=lambda c: (-sum(trust[i] for i in votes[c]), -len(votes[c])))
+    for c in ranked:
+        best = max(votes[c], key=trust.__getitem__)
+        print(f"{samples[c]['answer']}: {len(votes[c])} of {len(samples)} votes, self-reward {sum(trust[i] for i in votes[c]):.2f} in all, "
+              f"{trust[best]:.2f} for\n    {samples[best]['response'].strip()}")
+    if not ranked:
+        print(f"no answer in {len(samples)} solutions, {sum(not row['complete'] for row in samples)} of them cut; raise --max_response_tokens or --eval_n")
+        return
+    # the best guess of the chance to be right: the mean grade of the solutions that give the answer
+    confidence = sum(trust[i] for i in votes[ranked[0]]) / len(votes[ranked[0]])
+    print(f"weighted vote: {samples[ranked[0]]['answer']}, confidence {confidence:.2f}")
+
+
+def score_file(config):
+    """Teacher-forced self-rewards of the (problem, response) rows of a jsonl file, written beside them to --out, row by row."""
+    out = Path(config.out or f"{config.score}.scored.jsonl")
+    if out.exists():
+        raise UserError(f"{out} exists; name another file with --out.")
+    try:
+        rows = [json.loads(line) for line in Path(config.score).read_text().splitlines() if line.strip()]
+        pairs = [(row["problem"], row["response"]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"Cannot read {config.score} ({error}); give a jsonl file with `problem` and `response` in every row.") from error
+    policy = load_grader(config)
+    prompts = [encode_prompt(policy.tokenizer, problem, config.prompt_suffix) for problem, _ in pairs]
+    responses = [policy.tokenizer(response, add_special_tokens=False)["input_ids"] + policy.eos_ids[:1] for _, response in pairs]
+    with out.open("w") as file:
+        for i in tqdm(range(0, len(rows), 64), desc="scoring"):
+            _, logp_zc = score(policy.model, prompts[i : i + 64], responses[i : i + 64], policy.token, budget=config.micro_batch_tokens)
+            for row, value in zip(rows[i : i + 64], grade(logp_zc, policy.c_ref, config).tolist()):
+                cut = row.get("complete") is False  # its last token was not EOS, so there is no grade to read
+                file.write(json.dumps({**row, "self_reward": None if cut else value}) + "\n")
+    print(f"{len(rows)} self-rewards in {out}")
+
+
+def evaluate_only(config):
+    """The benchmark table of a trained model. Finished problems are kept in --out, so an interrupted evaluation goes on there."""
+    policy = load_grader(config)
+    out = Path(config.out or f"runs/eval-{Path(config.model).name}")
+    out.mkdir(parents=True, exist_ok=True)
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in FREE - {"eval_n"}}
+    if (out / "config.json").exists() and json.loads((out / "config.json").read_text()) != settings:
+        raise UserError(f"{out} holds an evaluation with other settings; name another folder with --out.")
+    replace_text(out / "config.json", json.dumps(settings, indent=1))
+    rows, n, path = [], config.eval_n, out / "samples.jsonl"
+    done = [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")] if path.exists() else []
+    kept = {name: [row for row in done if row["data"] == name] for name in dict.fromkeys(row["data"] for row in done)}
+    kept = {name: samples[: len(samples) // n * n] for name, samples in kept.items()}  # whole problems only
+    replace_text(path, "".join(json.dumps(row) + "\n" for samples in kept.values() for row in samples))
+    for name in config.eval_data:
+        problems, samples = add_prompts(load_problems(name, False, config), policy.tokenizer, config, name), kept.get(name, [])
+        for i in tqdm(range(len(samples) // n, len(problems), 16), desc=name):
+            more = solve(policy, problems[i : i + 16], config, name)
+            with path.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in more)
+            samples += more
+        rows.append({"step": 0, "data": name, "problems": len(problems), "n": n, **summarise(samples, n, config.beta)})
+    replace_text(out / "eval.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    print_table(rows)
 
 
 # -------------------------------------------------------------------------------------------------- the command line
@@ -1288,32 +1412,41 @@ def parse(arguments):
             parser.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, **options)
         else:
             kind = next(t for t in (int, float, str) if t.__name__ in str(f.type))
-            parser.add_argument(f"--{f.name}", type=kind, nargs="+" if isinstance(default, list) else None, metavar="X", **options)
+            parser.add_argument(*(["--eval_n", "--n"] if f.name == "eval_n" else [f"--{f.name}"]), type=kind, nargs="+" if isinstance(default, list) else None, metavar="X", **options)
 
     def underscored(word):  # --group-size=4 → --group_size=4
         flag, equals, value = word.partition("=")
         return flag.replace("-", "_").replace("__", "--", 1).replace("--no_", "--no-") + equals + value if word.startswith("--") else word
 
     flags = vars(parser.parse_args(list(map(underscored, sys.argv[1:] if arguments is None else arguments))))
-    model, settings = flags.get("model", Config().model), {}
+    model = flags.get("model", Config().model)
     if flags.get("resume"):  # what the flags leave open is as the run was started
         stored = Path(flags.get("out") or default_out(model)) / "config.json"
         if stored.exists():
             return Config(**{**json.loads(stored.read_text()), **flags})
+    # A .json architecture brings settings, and so does a checkpoint: how its self-reward is read, how its prompts were written.
+    source, settings = Path(model), {}
     if model.endswith(".json"):
-        path = Path(model) if Path(model).exists() else HERE / model
-        if not path.exists():
+        source = source if source.exists() else HERE / model
+        flags["model"] = str(source)
+        if not source.is_file():
             raise UserError(f"There is no file {model}; give a .json architecture, a folder or a hub id.")
+    elif (source / "laser.json").exists():
+        source = source / "laser.json"
+    if source.suffix == ".json":
         try:
-            settings = json.loads(path.read_text()).get("laser", {})
-        except (ValueError, AttributeError) as error:
-            raise UserError(f"{model} is not a JSON object ({error}); mend it.") from error
-        # read as if they were flags, so that names and types are checked alike
-        words = [[f"--{'' if value is not False else 'no-'}{name}", *([] if isinstance(value, bool) else map(str, value) if isinstance(value, list)
-                  else [str(value)])] for name, value in settings.items()]
-        settings = vars(parser.parse_args(sum(words, [])))
-        flags["model"] = str(path)
-    return Config(**{**settings, **flags})
+            settings = dict(json.loads(source.read_text()).get("laser", {}))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{source} is not a JSON object with a `laser` object in it ({error}); mend it.") from error
+    words = []  # read as if they were flags, so that names and types are checked alike
+    for name, value in settings.items():
+        if isinstance(value, list):
+            words += [f"--{name}", *map(str, value)]
+        elif isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif value is not None:
+            words.append(f"--{name}={value}")
+    return Config(**{**vars(parser.parse_args(words)), **flags})
 
 
 def main(arguments=None):
@@ -1327,9 +1460,25 @@ def main(arguments=None):
 
     try:
         config = parse(arguments)
-        for which in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(which, on_signal)
-        train(config, stop)
+        if config.ask is not None:
+            ask(config)
+        elif config.score:
+            score_file(config)
+        elif config.eval_only:
+            evaluate_only(config)
+        else:
+            for which in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(which, on_signal)
+            train(config, stop)
+    except KeyboardInterrupt:  # at test time: what is finished is written
+        return 130
+    except torch.OutOfMemoryError:
+        print(f"laser.py: The GPU's memory is full; lower --micro_batch_tokens (now {config.micro_batch_tokens}), or --sample_rows (now "
+              f"{config.sample_rows or 'chosen from free memory'}) if it happened while sampling.", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"laser.py: {one_line(error)}; check the path, its permissions and the room on the disk.", file=sys.stderr)
+        return 2
     except UserError as error:
         print(f"laser.py: {error}", file=sys.stderr)
         return 2

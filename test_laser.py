@@ -1,5 +1,6 @@
 """Each test holds an equation or a promise of laser.py against something independent of it: a closed form, a brute force, a
 second path through the code, an undisturbed run. `pytest` runs them all on a CPU."""
+import io
 import itertools
 import json
 import math
@@ -576,9 +577,11 @@ def test_a_run_as_a_subprocess(finished):
     of_last = [s for s in samples if s["data"] == "pairs-heldout"]
     assert len(of_last) == last["problems"] * last["n"]
     assert statistics.mean(s["reward"] for s in of_last) == pytest.approx(last["mean@1"])
+    again = laser.summarise(of_last, 2, laser.parse([]).beta)  # the table can be had from the samples alone
+    assert again == {key: last[key] for key in again}
     assert set(samples[0]) >= {"problem", "gold", "response", "answer", "reward", "self_reward", "complete"}
     stored = json.loads((out / "checkpoint" / "laser.json").read_text())
-    assert stored["step"] == 4 and stored["token"] >= 98 and stored["c_ref"] < 0
+    assert stored["step"] == 4 and stored["laser"]["token"] >= 98 and stored["laser"]["c_ref"] < 0
 
 
 def test_a_stopped_and_resumed_run_equals_an_undisturbed_one(finished, tmp_path):
@@ -595,7 +598,7 @@ def test_resuming_with_other_settings_is_refused_by_name_and_a_whole_run_has_not
     before = (out / "metrics.jsonl").read_text()
     assert laser.main(["--resume", "--out", str(out), "--beta", "0.5", "--lr", "1e-5"]) == 2
     message = capsys.readouterr().err
-    assert "--beta 0.25" in message and "--lr 0.0004" in message
+    assert f"--beta {laser.parse([]).beta}" in message and f"--lr {laser.parse([]).lr}" in message
     assert laser.main(["--resume", "--out", str(out)]) == 0 and (out / "metrics.jsonl").read_text() == before
 
 
@@ -640,6 +643,44 @@ def test_every_variant_runs(flags, tmp_path):
     assert all(math.isfinite(row["grad_norm"]) for row in rows)
     if "--kl" in flags:  # the policy starts as the reference, then leaves it
         assert rows[0]["kl"] == pytest.approx(0, abs=1e-5) and rows[-1]["kl"] > 0
+
+
+def test_asking_prints_answers_and_a_vote(finished, capsys, monkeypatch):
+    out, problem = finished[0] / "checkpoint", laser.pair_problems("pairs-heldout", 1)[0]["problem"]
+    common = ["--model", str(out), "--n", "16"]
+    assert laser.main([*common, "--ask", problem]) == 0
+    printed = capsys.readouterr().out
+    counted = [int(line.split(" of 16 votes")[0].rsplit(" ", 1)[1]) for line in printed.splitlines() if " of 16 votes" in line]
+    assert 0 < sum(counted) <= 16 and "weighted vote: " in printed
+    monkeypatch.setattr("sys.stdin", io.StringIO(problem + "\n"))
+    assert laser.main([*common, "--ask", "-"]) == 0 and capsys.readouterr().out == printed
+
+
+def test_scores_of_given_responses_are_the_samplers(finished, tmp_path, capsys):
+    out = finished[0]
+    command = ["--model", str(out / "checkpoint"), "--score", str(out / "samples.jsonl"), "--out", str(tmp_path / "s.jsonl")]
+    assert laser.main(command) == 0
+    for before, after in zip(lines(out / "samples.jsonl"), lines(tmp_path / "s.jsonl"), strict=True):
+        assert {**after, "self_reward": 0} == {**before, "self_reward": 0}
+        if before["complete"] and len(before["response"]) + 1 == before["tokens"]:  # else a token beyond the vocabulary was said
+            assert after["self_reward"] == pytest.approx(before["self_reward"], abs=1e-4)
+        assert before["complete"] or after["self_reward"] is None
+    assert laser.main(command) == 2 and "exists" in capsys.readouterr().err
+
+
+def test_an_interrupted_evaluation_goes_on(finished, tmp_path):
+    rows = laser.pair_problems("pairs-heldout", 40)
+    data = tmp_path / "held.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["--model", str(finished[0] / "checkpoint"), "--eval_only", "--eval_data", str(data), "--n", "4"]
+    assert laser.main([*command, "--out", str(tmp_path / "a")]) == 0 == laser.main([*command, "--out", str(tmp_path / "b")])
+    whole = (tmp_path / "a" / "samples.jsonl").read_text()
+    (tmp_path / "b" / "samples.jsonl").write_text(whole[: len(whole) // 2])  # as a kill in mid-write leaves it
+    assert laser.main([*command, "--out", str(tmp_path / "b")]) == 0
+    for name in ("samples.jsonl", "eval.jsonl"):  # grades to rounding: other rows ran beside these
+        for one, other in zip(lines(tmp_path / "a" / name), lines(tmp_path / "b" / name), strict=True):
+            assert one.keys() == other.keys() and all(one[k] == pytest.approx(other[k], abs=1e-4) for k in one)
+    assert laser.main([*command[:-1], "8", "--out", str(tmp_path / "b")]) == 2
 
 
 def byte_tokenizer(folder):
