@@ -162,8 +162,10 @@ def check(config):
               "--self_loss ce grades by π(z_c) itself and has no reference; drop --exact_reference.")
     refuse_if(config.c_ref is not None and not -math.inf < config.c_ref < 0, "--c_ref is a log-probability: it must be negative.")
     refuse_if(config.c_ref is not None and config.exact_reference, "--exact_reference takes the place of --c_ref; give one of them, from a starting model that is not trained yet.")
-    refuse_if(config.steps > 0 and config.temperature == 0, "--temperature 0 samples G equal solutions; training needs more than 0.")
-    refuse_if(config.warm_start_steps > 0 and not config.data.startswith("pairs"),
+    at_test_time = config.ask is not None or config.score or config.eval_only
+    refuse_if(at_test_time and config.exact_reference, "--exact_reference is for training; grades at test time use --c_ref.")
+    refuse_if(config.steps > 0 and config.temperature == 0 and not at_test_time, "--temperature 0 samples G equal solutions; training needs more than 0.")
+    refuse_if(config.warm_start_steps > 0 and config.data not in PAIRS,
               "--warm_start_steps needs worked solutions, which only --data pairs has; set it to 0.")
     refuse_if(config.warm_start_steps > 0 and not config.model.endswith(".json"),
               "--warm_start_steps is for random weights; set it to 0 for a trained model.")
@@ -227,7 +229,7 @@ def load_problems(name, train, config):
                 raise UserError(f"There is no file {name}; give a jsonl, json, parquet or csv file, or a hub id.")
             features = None
             if path.suffix == ".csv":  # all columns as text, or 007 and 0.50 would come back as 7 and 0.5
-                with path.open(newline="") as file:
+                with path.open(newline="", encoding="utf-8-sig") as file:
                     features = datasets.Features({column: datasets.Value("string") for column in next(csv.reader(file), [])})
             rows = datasets.load_dataset(kinds[path.suffix], data_files=str(path), split="train", features=features)
         else:
@@ -269,9 +271,9 @@ def add_prompts(rows, tokenizer, config, name):
     rows = [{**row, "prompt": encode_prompt(tokenizer, row["problem"], config.prompt_suffix)} for row in rows]
     kept = [row for row in rows if 0 < len(row["prompt"]) <= config.max_prompt_tokens]
     if len(kept) < len(rows):
-        print(f"{name}: {len(rows) - len(kept)} of {len(rows)} problems dropped, prompt longer than {config.max_prompt_tokens} tokens")
+        print(f"{name}: {len(rows) - len(kept)} of {len(rows)} problems dropped, prompt empty or longer than {config.max_prompt_tokens} tokens")
     if not kept:
-        raise UserError(f"Every prompt of {name} is longer than {config.max_prompt_tokens} tokens; raise --max_prompt_tokens.")
+        raise UserError(f"Every prompt of {name} is empty or longer than {config.max_prompt_tokens} tokens; raise --max_prompt_tokens.")
     return kept
 
 
@@ -295,11 +297,10 @@ def choose_device(wanted):
     """torch.device of a --device setting. Raises UserError if there is no such device."""
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = wanted.partition(":")
-    if kind == "cpu" and not index or kind == "cuda" and (index or "0").isdigit() and int(index or 0) < torch.cuda.device_count():
-        return torch.device(wanted)
-    raise UserError(f"--device {wanted} is not here; use auto, cpu" +
-                    "".join(f", cuda:{i}" for i in range(torch.cuda.device_count())) + ".")
+    here = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if wanted not in here:
+        raise UserError(f"--device {wanted} is not here; use auto or one of {', '.join(here)}.")
+    return torch.device(wanted)
 
 
 def hub_name(name):
@@ -337,21 +338,27 @@ def load_model(name, device, config):
                         "architecture, and check the network.") from error
     # The sampler's cache holds every token in the slot of its position, and log-probs are read by `head(hidden)`: both are
     # right for plain causal transformers only, so a model that differs is refused rather than trained on wrong numbers.
-    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+    kinds = set(getattr(model.config, "layer_types", None) or ["sliding_window" if getattr(model.config, "sliding_window", None) else "full_attention"])
     if kinds != {"full_attention"}:
         raise UserError(f"{name} has layers of kind {', '.join(sorted(kinds))}; only full attention is supported.")
-    model.eval()
-    with torch.no_grad():
-        ids = torch.arange(4, device=device)[None]
-        logits = model.get_output_embeddings()(model.base_model(ids, use_cache=False).last_hidden_state)
-        if not torch.allclose(model(ids, use_cache=False).logits, logits, atol=1e-3, rtol=1e-2):
-            raise UserError(f"{name} changes its logits after the output layer, which is not supported; choose another model.")
-    if device.type == "cuda":
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if model.get_input_embeddings().weight.size(0) < len(tokenizer):
+        raise UserError(f"{name} has fewer embeddings than its tokenizer has tokens ({len(tokenizer)}); give both from one model.")
     for module in model.modules():  # a policy that changes at every look has no log-probabilities to speak of
         for dropout in ("p", "attention_dropout"):
-            if hasattr(module, dropout):
+            if isinstance(getattr(module, dropout, None), float):
                 setattr(module, dropout, 0.0)
+    model.eval()
+    with torch.no_grad():  # three ways to the same log-probabilities: the sampler's, ours for training, the model's own
+        prompts, size = [[1], [1, 2, 0]], len(tokenizer) - 1
+        drawn = sample(model, prompts, 1, uniforms(2, 4, "probe"), [size], size)
+        for prompt, response, sampled in zip(prompts, drawn.responses(), drawn.logps):
+            logits = model(torch.tensor([prompt + response], device=device), use_cache=False).logits[0, len(prompt) - 1 : -1].float()
+            own = logits.log_softmax(-1)[range(len(response)), response]
+            ours = token_logps(model, [prompt], [response], size)[0][0]
+            if not all(torch.allclose(own, x[: len(response)], atol=1e-3 if own.dtype == model.dtype else 0.2) for x in (sampled, ours)):
+                raise UserError(f"{name} computes its logits in a way that this sampler does not follow; choose another model.")
+    if device.type == "cuda":
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     return model, tokenizer
 
 
@@ -364,7 +371,7 @@ def end_tokens(model, tokenizer):
     ids.discard(None)
     if not ids:
         raise UserError("The model names no end-of-sequence token; set eos_token_id in its generation_config.json.")
-    return sorted(ids)
+    return sorted(ids, key=lambda i: (i != tokenizer.eos_token_id, i))  # where one must be supplied: the tokenizer's
 
 
 UNUSED_TOKENS = ("<|vision_start|>", "<|reserved_special_token_0|>", "<|extra_0|>", "<unused0>")  # Qwen2.5, Llama 3, Qwen, Gemma
@@ -382,7 +389,7 @@ def choose_token(wanted, model, tokenizer, eos_ids):
         if token >= rows:  # every row is taken: add one
             token = rows
             model.resize_token_embeddings(rows + 1)
-    elif wanted.lstrip("-").isdigit():
+    elif wanted.removeprefix("-").isdecimal() and wanted.isascii():
         token = int(wanted)
     else:
         ids = [tokenizer.get_vocab()[wanted]] if wanted in tokenizer.get_vocab() else tokenizer.encode(wanted, add_special_tokens=False)
@@ -444,21 +451,26 @@ class RunningCache(Cache):
             store[self.rows, :, self.slot] = new[:, :, 0]
         return [store[:, :, : self.used] for store in self.kv[layer]]
 
+    def change(self, f):
+        for pair in self.kv:  # in place, one tensor at a time: two whole caches would not fit
+            for i in (0, 1):
+                pair[i] = f(pair[i])
+
     def resize(self, size):
-        self.kv = [[F.pad(x, (0, 0, 0, size - self.size)) for x in pair] for pair in self.kv]
+        self.change(lambda x: F.pad(x, (0, 0, 0, size - x.size(2))))
         self.size = size
 
     def keep(self, rows):
-        self.kv = [[x[rows] for x in pair] for pair in self.kv]
+        self.change(lambda x: x[rows])
 
     def append(self, prefilled, rows):
         """Add rows of a prefilled cache; repeating a row gives a problem's G solutions their common prompt."""
-        new = [[x[rows] for x in (layer.keys, layer.values)] for layer in prefilled.layers]
-        length = new[0][0].size(2)
+        length = prefilled.layers[0].keys.size(2)
         if length > self.size:
             self.resize(length)
-        new = [[F.pad(x, (0, 0, 0, self.size - length)) for x in pair] for pair in new]
-        self.kv = [[torch.cat(x) for x in zip(*pairs)] for pairs in zip(self.kv, new)] if self.kv else new
+        for i, layer in enumerate(prefilled.layers):
+            new = [F.pad(x[rows], (0, 0, 0, self.size - length)) for x in (layer.keys, layer.values)]
+            self.kv[i : i + 1] = [[torch.cat(x) for x in zip(self.kv[i], new)] if i < len(self.kv) else new]
 
 
 class Solutions(NamedTuple):
@@ -480,7 +492,7 @@ def uniforms(rows, columns, *stream):
 
 
 def running_rows(model, tokens):
-    """How many solutions of `tokens` slots fit into 80% of the free GPU memory; a moderate batch on a CPU."""
+    """How many solutions of `tokens` slots fit into 60% of the free GPU memory (logits need some, too); 512 on a CPU."""
     c, p = model.config, next(model.parameters())
     if p.device.type != "cuda":
         return 512
@@ -488,7 +500,7 @@ def running_rows(model, tokens):
     heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
     slot = 2 * c.num_hidden_layers * heads * head * p.element_size()
     torch.cuda.empty_cache()  # what the last update left reserved is free for the cache
-    return max(1, int(0.8 * torch.cuda.mem_get_info(p.device)[0] / (slot * tokens)))
+    return max(1, int(0.6 * torch.cuda.mem_get_info(p.device)[0] / (slot * tokens)))
 
 
 @torch.no_grad()
@@ -530,6 +542,7 @@ def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_r
             prompt = new // group_size - first
             fresh = head(hidden[torch.arange(len(batch), device=device), sizes - 1])[prompt]
             cache.append(prefilled, prompt)
+            del prefilled, hidden
             logits = torch.cat([logits, fresh]) if len(row) else fresh
             row, last = torch.cat([row, new]), torch.cat([last, torch.full_like(new, -1)])
             slot, count = torch.cat([slot, sizes[prompt] - 1]), torch.cat([count, torch.zeros_like(new)])
@@ -664,7 +677,7 @@ def log_partition(c_ref, beta):
     """log Z = log(1 + e^c_ref (e^(1/β) − 1)) in nats, > 0: only the true verdict is rewarded, so only its term is tilted.
 
     With c_ref = −23 and β = 0.1 it is 2e-6. It stops being ≈ 0 when c_ref + 1/β comes near 0: then r_s = 1 would ask for more
-    probability than there is. A small model, whose unused tokens still have e^-8, needs a β of 0.25 or more.
+    probability than there is. A small model, whose unused tokens still have e^-8, needs a β of 0.2 or more.
     """
     x = c_ref + 1 / beta + math.log(-math.expm1(-1 / beta))  # log of the second term, which may overflow
     return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
@@ -919,7 +932,7 @@ def solve(policy, problems, config, name="", reference=None):
         samples.append({  # a cut solution has not given its answer yet, whatever stands in it
             "data": name, "problem": row["problem"], "gold": row["answer"], "response": text, "answer": extract_answer(text) if complete else None,
             "reward": reward(text, row["answer"]) if complete else 0.0, "self_reward": number(scores[i]),
-            "logp_zc": number(solutions.logp_zc[i]), "complete": complete, "tokens": len(responses[i])})
+            "logp_zc": number(solutions.logp_zc[i]), "complete": complete, "tokens": len(responses[i]), "last_token": responses[i][-1]})
     return samples
 
 
@@ -994,7 +1007,7 @@ class BF16AdamW(torch.optim.Optimizer):
                     g = g.float()
                     m32, v32 = m.float().lerp(g, 1 - b1), v.float().lerp(g * g, 1 - b2)
                     change = (m32 / (1 - b1 ** group["step"])) / ((v32 / (1 - b2 ** group["step"])).sqrt() + group["eps"])
-                    self.round_(w, w.float() * (1 - lr * group["weight_decay"]) - lr * change, generator)
+                    self.round_(w, w.float() - lr * (change + group["weight_decay"] * w.float()), generator)
                     self.round_(m, m32, generator)
                     self.round_(v, v32, generator)
 
@@ -1068,27 +1081,24 @@ def report_c_ref(c_ref, std, config):
               "choose another --token or use --exact_reference", file=sys.stderr)
 
 
-def save_checkpoint(folder, model, tokenizer, optimizer, state):
-    """Write folder/checkpoint: what save_pretrained writes, laser.json (how to read the self-reward), trainer.pt (to resume).
+def replace_folder(final, *writers):
+    """Make or replace a folder: each writer gets the new one's path, which is swapped in by renaming once all has reached the disk.
 
-    Written beside and swapped in by renaming, after all of it has reached the disk: a kill at any moment leaves the old
-    checkpoint or the new one (`recover` puts right a kill between the two renames), and so does a full disk.
+    A kill at any moment leaves the old folder or the new one (`recover` puts right a kill between the two renames), and so
+    does a full disk, which raises UserError.
     """
-    new, final, old = (folder / name for name in ("checkpoint.new", "checkpoint", "checkpoint.old"))
+    new, old = final.with_name(final.name + ".new"), final.with_name(final.name + ".old")
+    shutil.rmtree(new, ignore_errors=True)
     try:
-        shutil.rmtree(new, ignore_errors=True)
-        model.save_pretrained(new)
-        tokenizer.save_pretrained(new)
-        (new / "laser.json").write_text(json.dumps(state, indent=1))
-        torch.save({"optimizer": optimizer.state_dict()}, new / "trainer.pt")
+        for write in writers:
+            write(new)
         for path in (*new.iterdir(), new):
             handle = os.open(path, os.O_RDONLY)
             os.fsync(handle)
             os.close(handle)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+    except Exception as error:  # safetensors and torch have their own kinds for a full disk
         shutil.rmtree(new, ignore_errors=True)
-        raise UserError(f"Cannot save to {folder} ({one_line(error)}); the previous checkpoint is kept: make room "
-                        "and go on with --resume.") from error
+        raise UserError(f"Cannot save {final} ({one_line(error)}); what was saved before is kept: make room and go on with --resume.") from error
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.rename(old)
@@ -1097,7 +1107,7 @@ def save_checkpoint(folder, model, tokenizer, optimizer, state):
 
 
 def recover(folder):
-    """The folder's checkpoint, or None. A kill between the renames of `save_checkpoint` left only the old one: put it back."""
+    """The folder's checkpoint, or None. A kill between the renames of `replace_folder` left only the old one: put it back."""
     final, old = folder / "checkpoint", folder / "checkpoint.old"
     if not final.exists() and old.exists():
         old.rename(final)
@@ -1120,10 +1130,21 @@ def read_back(path, step):
     """The rows of a JSON-lines log up to `step`; what came later, a torn last line included, is cut off: it is about to be repeated."""
     if not path.exists():
         return []
-    rows = [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
-    rows = [row for row in rows if row["step"] <= step]
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
+        rows = [row for row in rows if row["step"] <= step]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({one_line(error)}); mend it or move it away.") from error
     replace_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     return rows
+
+
+def read_settings(path):
+    """The Config that a run's config.json holds. Raises UserError if it is damaged."""
+    try:
+        return Config(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({one_line(error)}); mend it or start again with another --out.") from error
 
 
 def default_out(model):
@@ -1146,8 +1167,8 @@ def open_folder(config):
         return out, None
     if not stored.exists():
         raise UserError(f"There is no run in {out} to resume; drop --resume or name its folder with --out.")
-    now, then = dataclasses.asdict(config), json.loads(stored.read_text())
-    changed = [f"--{k} {then.get(k)}" for k in now if k not in FREE and now[k] != then.get(k)]
+    now, then = dataclasses.asdict(config), dataclasses.asdict(read_settings(stored))
+    changed = [f"--{k} {then[k]}" for k in now if k not in FREE and now[k] != then[k]]
     if changed:
         raise UserError(f"The run in {out} was started with {', '.join(changed)}; resume it so, or start another one with --out.")
     return out, recover(out)
@@ -1243,12 +1264,14 @@ def train(config, stop=()):
         try:
             state = json.loads((saved / "laser.json").read_text())
             moments = torch.load(saved / "trainer.pt", map_location=device)["optimizer"]
-            first, c_ref, c_ref_std = state["step"], state["laser"]["c_ref"], state["c_ref_std"]
+            first, c_ref, c_ref_std = int(state["step"]), float(state["laser"]["c_ref"]), state["c_ref_std"]
+            optimizer = make_optimizer(model, config.lr, config.weight_decay)
+            optimizer.load_state_dict(moments)
         except Exception as error:
             raise UserError(f"The checkpoint {saved} is damaged ({one_line(error)}); put a good copy in its place or start again with "
                             "another --out.") from error
     else:
-        first, moments = 0, None
+        first, optimizer = 0, make_optimizer(model, config.lr, config.weight_decay)
         c_ref, c_ref_std = (config.c_ref, None) if config.c_ref is not None else measure_c_ref(policy, problems, config)
     policy = policy._replace(c_ref=c_ref)
     report_c_ref(c_ref, c_ref_std, config)
@@ -1257,18 +1280,12 @@ def train(config, stop=()):
     out.mkdir(parents=True, exist_ok=True)
     replace_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
     if warm and not saved and began == config.model:
-        shutil.rmtree(out / "warm_start.new", ignore_errors=True)
-        model.save_pretrained(out / "warm_start.new")
-        tokenizer.save_pretrained(out / "warm_start.new")
-        (out / "warm_start.new").rename(out / "warm_start")
+        replace_folder(out / "warm_start", model.save_pretrained, tokenizer.save_pretrained)
     reference = None
     if config.kl or config.exact_reference:  # the starting model, frozen; in memory only if an option asks for it
         reference, _ = load_model(str(out / "warm_start") if warm else config.model, device, config)
         reference.resize_token_embeddings(model.get_input_embeddings().weight.size(0))
         reference.requires_grad_(False)
-    optimizer = make_optimizer(model, config.lr, config.weight_decay)
-    if moments:
-        optimizer.load_state_dict(moments)
     read_back(out / "metrics.jsonl", first)
     results = read_back(out / "eval.jsonl", first)
 
@@ -1299,7 +1316,10 @@ def train(config, stop=()):
         done = step + 1
         if done == config.steps or stop or config.save_every and done % config.save_every == 0:
             lasting = {key: getattr(config, key) for key in LASTING} | {"token": policy.token, "c_ref": c_ref}
-            save_checkpoint(out, model, tokenizer, optimizer, {"step": done, "c_ref_std": c_ref_std, "laser": lasting})
+            told = json.dumps({"step": done, "c_ref_std": c_ref_std, "laser": lasting}, indent=1)
+            replace_folder(out / "checkpoint", model.save_pretrained, tokenizer.save_pretrained,
+                           lambda folder: (folder / "laser.json").write_text(told),
+                           lambda folder: torch.save({"optimizer": optimizer.state_dict()}, folder / "trainer.pt"))
         if stop:
             bar.close()
             print(f"stopped after step {done}; continue with --resume", file=sys.stderr)
@@ -1351,38 +1371,46 @@ def score_file(config):
     if out.exists():
         raise UserError(f"{out} exists; name another file with --out.")
     try:
-        rows = [json.loads(line) for line in Path(config.score).read_text().splitlines() if line.strip()]
+        rows = [json.loads(line) for line in Path(config.score).read_text().split("\n") if line.strip()]
         pairs = [(row["problem"], row["response"]) for row in rows]
+        if not all(isinstance(text, str) and text for text, _ in pairs) or not all(isinstance(text, str) for _, text in pairs):
+            raise ValueError("a problem or response that is no text")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"Cannot read {config.score} ({error}); give a jsonl file with `problem` and `response` in every row.") from error
     policy = load_grader(config)
     prompts = [encode_prompt(policy.tokenizer, problem, config.prompt_suffix) for problem, _ in pairs]
-    responses = [policy.tokenizer(response, add_special_tokens=False)["input_ids"] + policy.eos_ids[:1] for _, response in pairs]
-    with out.open("w") as file:
+    ends = [[row["last_token"]] if row.get("last_token") in policy.eos_ids else policy.eos_ids[:1] for row in rows]
+    responses = [policy.tokenizer(response, add_special_tokens=False)["input_ids"] + end for (_, response), end in zip(pairs, ends)]
+    beside = out.with_name(out.name + ".new")
+    with beside.open("w") as file:
         for i in tqdm(range(0, len(rows), 64), desc="scoring"):
             _, logp_zc = score(policy.model, prompts[i : i + 64], responses[i : i + 64], policy.token, budget=config.micro_batch_tokens)
             for row, value in zip(rows[i : i + 64], grade(logp_zc, policy.c_ref, config).tolist()):
                 cut = row.get("complete") is False  # its last token was not EOS, so there is no grade to read
                 file.write(json.dumps({**row, "self_reward": None if cut else value}) + "\n")
+    beside.rename(out)
     print(f"{len(rows)} self-rewards in {out}")
 
 
 def evaluate_only(config):
     """The benchmark table of a trained model. Finished problems are kept in --out, so an interrupted evaluation goes on there."""
-    policy = load_grader(config)
     out = Path(config.out or f"runs/eval-{Path(config.model).name}")
+    if out.exists() and any(out.iterdir()):
+        then, now = (dataclasses.asdict(c) for c in (read_settings(out / "config.json"), config))
+        changed = [f"--{k} {then[k]}" for k in now if k not in FREE - {"eval_n"} and now[k] != then[k]]
+        if changed or not then["eval_only"]:
+            raise UserError(f"{out} holds something else than this evaluation ({', '.join(changed)}); name another folder with --out.")
+    policy = load_grader(config)
+    sets = {name: add_prompts(load_problems(name, False, config), policy.tokenizer, config, name) for name in config.eval_data}
     out.mkdir(parents=True, exist_ok=True)
-    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in FREE - {"eval_n"}}
-    if (out / "config.json").exists() and json.loads((out / "config.json").read_text()) != settings:
-        raise UserError(f"{out} holds an evaluation with other settings; name another folder with --out.")
-    replace_text(out / "config.json", json.dumps(settings, indent=1))
+    replace_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
     rows, n, path = [], config.eval_n, out / "samples.jsonl"
     done = [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")] if path.exists() else []
     kept = {name: [row for row in done if row["data"] == name] for name in dict.fromkeys(row["data"] for row in done)}
     kept = {name: samples[: len(samples) // n * n] for name, samples in kept.items()}  # whole problems only
     replace_text(path, "".join(json.dumps(row) + "\n" for samples in kept.values() for row in samples))
-    for name in config.eval_data:
-        problems, samples = add_prompts(load_problems(name, False, config), policy.tokenizer, config, name), kept.get(name, [])
+    for name, problems in sets.items():
+        samples = kept.get(name, [])
         for i in tqdm(range(len(samples) // n, len(problems), 16), desc=name):
             more = solve(policy, problems[i : i + 16], config, name)
             with path.open("a") as file:
@@ -1420,15 +1448,17 @@ def parse(arguments):
 
     flags = vars(parser.parse_args(list(map(underscored, sys.argv[1:] if arguments is None else arguments))))
     model = flags.get("model", Config().model)
+    if model.endswith(".json") and not Path(model).exists() and (HERE / model).exists():
+        model = str(HERE / model)
+    if "model" in flags or model != Config().model:
+        flags["model"] = model
     if flags.get("resume"):  # what the flags leave open is as the run was started
         stored = Path(flags.get("out") or default_out(model)) / "config.json"
         if stored.exists():
-            return Config(**{**json.loads(stored.read_text()), **flags})
+            return dataclasses.replace(read_settings(stored), **flags)
     # A .json architecture brings settings, and so does a checkpoint: how its self-reward is read, how its prompts were written.
     source, settings = Path(model), {}
     if model.endswith(".json"):
-        source = source if source.exists() else HERE / model
-        flags["model"] = str(source)
         if not source.is_file():
             raise UserError(f"There is no file {model}; give a .json architecture, a folder or a hub id.")
     elif (source / "laser.json").exists():
@@ -1456,10 +1486,12 @@ def main(arguments=None):
 
     def on_signal(which, _):
         stop.append(which)
+        print("finishing the step, then saving; once more to stop at once", file=sys.stderr)
         signal.signal(which, signal.SIG_DFL)
 
     try:
         config = parse(arguments)
+        check(config)
         if config.ask is not None:
             ask(config)
         elif config.score:
