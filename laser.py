@@ -13,7 +13,7 @@ the log-probability of one special token z_c, read right after the solution's la
         descend(L_policy + alpha * L_self)
     at test time: answer with the largest sum of clip(scores, 0, 1) over the solutions that give it
 
-    python laser.py                        # a tiny model, from random weights, on a CPU, in minutes
+    python laser.py                        # a tiny model, from random weights, on a CPU, in about two minutes
     python laser.py --model Qwen2.5-7B     # the same code on a GPU
 
 The file follows the data: settings → problems → model → sampling → self-reward → advantages → losses → one update →
