@@ -374,7 +374,7 @@ def test_repeated_updates_teach_the_grade():
 def drift(optimizer_of, dtype, steps=200):
     """Mean change of 20,000 weights under gradients of one sign, and its standard error."""
     generator = torch.Generator().manual_seed(0)
-    start = (torch.randn(20_000, generator=generator) * 0.02).bfloat16()
+    start = (torch.rand(20_000, generator=generator) * 0.04 + 0.01).bfloat16()  # of one sign, or a bias towards 0 would cancel
     weight = torch.nn.Parameter(start.to(dtype, copy=True))
     optimizer = optimizer_of([weight])
     for _ in range(steps):
