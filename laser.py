@@ -26,6 +26,9 @@ import argparse
 import csv
 import ctypes
 import dataclasses
+import datetime
+import fcntl
+import functools
 import hashlib
 import itertools
 import json
@@ -37,14 +40,18 @@ import shutil
 import signal
 import sys
 import time
+import types
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import datasets
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 import transformers
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 from tqdm import tqdm
 from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -57,9 +64,9 @@ from verify import extract_answer, group, reward
 
 HERE = Path(__file__).parent
 if sys.platform == "linux":
-    # Let the C library keep the large blocks that PyTorch frees: asking the kernel for fresh, zeroed pages at every operation
-    # costs a third of the time of sampling and training on a CPU. (mallopt; -1: M_TRIM_THRESHOLD, -3: M_MMAP_THRESHOLD, bytes.)
-    for option, size in ((-1, 2**31 - 1), (-3, 2**30)):
+    # Let the C library keep the blocks (below 32 MiB) that PyTorch frees: asking the kernel for fresh, zeroed pages at every
+    # operation costs a third of the time of sampling and training on a CPU. (mallopt; -1: M_TRIM_THRESHOLD, -3: M_MMAP_THRESHOLD.)
+    for option, size in ((-1, 2**31 - 1), (-3, 2**25)):
         getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)(option, size)
 
 
@@ -134,6 +141,7 @@ class Config:
     eval_every: int = knob(200, "evaluate every this many steps besides first and last (0: never)")
     eval_n: int = knob(8, "solutions a problem in evaluation")
     save_every: int = knob(50, "save a checkpoint every this many steps besides the last (0: only at the end)")
+    dry_run: bool = knob(False, "print what the run would hold in memory, and what fits, and stop")
     # test time, with a trained --model
     ask: str | None = knob(None, "a problem (`-`: from standard input): sample eval_n solutions, grade them, vote; no training")
     score: str | None = knob(None, "a file of problem and response columns: write their self-rewards to --out; no training")
@@ -301,8 +309,8 @@ def character_tokenizer():
 
 def choose_device(wanted):
     """torch.device of a --device setting. Raises UserError if there is no such device."""
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "auto" or WORLD > 1 and wanted == "cuda":
+        return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
     here = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if wanted not in here:
         raise UserError(f"--device {wanted} is not here; use auto or one of {', '.join(here)}.")
@@ -316,32 +324,35 @@ def hub_name(name):
     return f"{owner}/{name}" if owner and "/" not in name and not Path(name).exists() else name
 
 
-def load_model(name, device, config):
+def load_model(name, device, dtype, seed):
     """(model, tokenizer): from the hub or a folder, or random weights for the architecture in a .json file.
 
-    bfloat16 with gradient checkpointing on a GPU, float32 on a CPU, unless config.param_dtype says otherwise. Raises UserError
-    if there is no such model, or if it is one that this file would sample wrongly.
+    With gradient checkpointing on a GPU; on the device "meta" it is an empty shell, to be measured. Raises UserError if there is
+    no such model, or if it is one that this file would sample wrongly.
     """
-    dtype = config.param_dtype if config.param_dtype != "auto" else "bfloat16" if device.type == "cuda" else "float32"
     options = {"dtype": getattr(torch, dtype), "attn_implementation": "laser"}
     try:
+        tokenizer = character_tokenizer() if name.endswith(".json") else AutoTokenizer.from_pretrained(hub_name(name))
         if name.endswith(".json"):
             settings = {k: v for k, v in json.loads(Path(name).read_text()).items() if k != "laser"}
             architecture = AutoConfig.for_model(**settings)
-            tokenizer = character_tokenizer()
             architecture.pad_token_id, architecture.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
             architecture.bos_token_id = None
-            torch.manual_seed(seed_of("weights", config.seed))
+        elif device.type == "meta":
+            architecture = AutoConfig.from_pretrained(hub_name(name))
+        if name.endswith(".json") or device.type == "meta":
+            torch.manual_seed(seed_of("weights", seed))
             with torch.device(device):
                 model = AutoModelForCausalLM.from_config(architecture, **options)
         else:
-            tokenizer = AutoTokenizer.from_pretrained(hub_name(name))
             model = AutoModelForCausalLM.from_pretrained(hub_name(name), **options).to(device)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # transformers, tokenizers and safetensors raise many kinds
         raise UserError(f"Cannot load the model {name} ({one_line(error)}); give a hub id, the folder of an undamaged model or a .json "
                         "architecture, and check the network.") from error
+    if device.type == "meta":
+        return model, tokenizer
     # The sampler's cache holds every token in the slot of its position, and log-probs are read by `head(hidden)`: both are
     # right for plain causal transformers only, so a model that differs is refused rather than trained on wrong numbers.
     kinds = set(getattr(model.config, "layer_types", None) or ["sliding_window" if getattr(model.config, "sliding_window", None) else "full_attention"])
@@ -407,6 +418,129 @@ def choose_token(wanted, model, tokenizer, eos_ids):
     if token in eos_ids or token == tokenizer.pad_token_id:
         raise UserError(f"--token {wanted} already ends or pads sequences; choose a token that the model never uses.")
     return token
+
+
+# -------------------------------------------------------------------------------------------- memory and processes
+
+
+def kv_bytes(model):
+    """Bytes of keys and values that one token leaves in the cache."""
+    c = model.config
+    head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
+    return 2 * c.num_hidden_layers * heads * head * next(model.parameters()).element_size()
+
+
+def memory_of(device):
+    """Bytes of memory of a GPU, or of this machine."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def choose_dtype(config, device):
+    """Of weights and AdamW moments: float32 on a CPU, and on GPUs if it fits, with computation in bfloat16; else bfloat16.
+
+    float32 takes 16 bytes a parameter (weight, gradient, two moments), shared out over the processes, and 2 for the bfloat16
+    copy that computes; 30% are left to the KV cache and to activations. bfloat16 takes 8 and rounds stochastically.
+    """
+    if config.param_dtype != "auto" or device.type == "cpu":
+        return "float32" if config.param_dtype == "auto" else config.param_dtype
+    parameters = load_model(config.model, torch.device("meta"), "bfloat16", 0)[0].num_parameters()
+    return "float32" if parameters * (16 / WORLD + 2) < 0.7 * memory_of(device) else "bfloat16"
+
+
+def dry_run(config):
+    """Print what a run will hold in memory, by kind, and what fits; no weight is loaded. Returns bytes by kind, for one process.
+
+    Weights, gradients, moments and the cache are exact; activations (float32 without checkpointing, or bfloat16 with it) and the
+    loss are what such shapes were measured to take, to about a tenth.
+    """
+    device = choose_device(config.device)
+    on_gpu, dtype = device.type == "cuda", choose_dtype(config, device)
+    model, _ = load_model(config.model, torch.device("meta"), "bfloat16" if on_gpu else dtype, 0)  # as it computes
+    c, parameters, each = model.config, model.num_parameters(), 4 if dtype == "float32" else 2
+    compute, rows = next(model.parameters()).element_size(), config.micro_batch_tokens
+    layer = 12 + 4 * c.intermediate_size / c.hidden_size  # numbers that one layer keeps for its backward pass, per hidden number
+    held = {"weights": parameters * each // WORLD, "gradients": parameters * each // WORLD, "AdamW moments": 2 * parameters * each // WORLD,
+            "gathered weights": parameters * compute * (WORLD > 1 or compute < each),  # while sampling
+            "activations": int(rows * c.hidden_size * compute * (c.num_hidden_layers + 1.2 * layer if on_gpu else c.num_hidden_layers * layer)),
+            "loss": 4 * LOGITS_COPIES * min(LOGITS_AT_A_TIME, rows * c.vocab_size),
+            "cache per solution": kv_bytes(model) * (config.max_prompt_tokens + config.max_response_tokens)}
+    memory, lasting = memory_of(device), held["weights"] + held["AdamW moments"]
+    training = lasting + held["gradients"] + held["activations"] + held["loss"]
+    fits = int(0.6 * (memory - lasting - held["gathered weights"]) / held["cache per solution"])
+    print(f"{config.model}: {parameters:,} parameters, kept in {dtype}; {device} with {memory / 2**30:.1f} GiB; processes: {WORLD}")
+    for kind, size in held.items():
+        print(f"{kind:>20} {size / 2**30:10.3f} GiB")
+    print(f"training takes {training / 2**30:.2f} GiB; while sampling, {max(fits, 0)} solutions of {config.max_response_tokens} tokens fit at a time")
+    if training > memory or fits < 1:
+        print("this does not fit: lower --micro_batch_tokens or --max_response_tokens, or use more GPUs with torchrun")
+    return held
+
+
+# `torchrun --nproc-per-node N laser.py …` starts N processes. All have the same problems, settings and uniform numbers. Each
+# samples its share of the step and shows it to the others, so whatever is counted over the step is counted alike by all; then
+# each trains on its share of the micro-batches, and FSDP adds the gradients up. So N processes take the step that one would.
+RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+progress = functools.partial(tqdm, dynamic_ncols=True, disable=RANK > 0)
+
+
+def join(device):
+    """Meet the other processes of torchrun; only the first one speaks, and only it writes files."""
+    if not dist.is_initialized():
+        alone = {"store": dist.HashStore(), "rank": 0, "world_size": 1} if WORLD == 1 else {}
+        dist.init_process_group(timeout=datetime.timedelta(hours=4), **alone)  # one may sample much longer than another
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if RANK > 0:
+        sys.stdout = open(os.devnull, "w")
+
+
+def shard(model):
+    """Split weights, gradients and moments over the processes (FSDP2), in float32 or as they are, computing in bfloat16 on a GPU.
+
+    One process with float32 weights on a GPU comes here, too: FSDP then only keeps the bfloat16 copy that computes.
+    """
+    for weight in model.parameters():
+        dist.broadcast(weight.data, 0)  # random weights and a warm start may differ by rounding
+    options = {"mesh": dist.init_device_mesh(model.device.type, (WORLD,)), "mp_policy": MixedPrecisionPolicy(
+        torch.bfloat16 if model.device.type == "cuda" else None, torch.float32, cast_forward_inputs=False)}
+    for block in next(module for module in model.modules() if isinstance(module, torch.nn.ModuleList)):
+        fully_shard(block, **options)
+    fully_shard(model, **options)
+    model.passing = types.MethodType(lambda self, f, *args, **kwargs: f(self, *args, **kwargs), model)
+    register_fsdp_forward_method(model, "passing")
+
+
+def forward_pass(f):
+    """Let f(model, …) count as a forward pass: a sharded model is gathered for it, and its backward pass is prepared."""
+    @functools.wraps(f)
+    def wrapped(model, *args, **kwargs):
+        return model.passing(f, *args, **kwargs) if isinstance(model, FSDPModule) else f(model, *args, **kwargs)
+    return wrapped
+
+
+def deal(batches):
+    """This process's share of the micro-batches, as (batch, whether it counts). Each pass through a sharded model is a meeting of
+    all processes, so all get equally many: where they do not come out even, a repeat that does not count fills up."""
+    share = batches[RANK::WORLD]
+    return [(batch, True) for batch in share] + [(batches[-1], False)] * (len(batches[::WORLD]) - len(share))
+
+
+def add_up(x):
+    """The sum of x over all processes, in place."""
+    if WORLD > 1:
+        dist.all_reduce(x)
+    return x
+
+
+def whole(x):
+    """A tensor of a sharded model or optimizer put together, on the first process's CPU; anything else as it is."""
+    if not isinstance(x, DTensor):
+        return x
+    x = x.full_tensor()
+    return x.cpu() if RANK == 0 else None
 
 
 # ---------------------------------------------------------------------------------------------------------- sampling
@@ -491,17 +625,14 @@ def uniforms(rows, columns, *stream):
 
 def running_rows(model, tokens):
     """How many solutions of `tokens` slots fit into 60% of the free GPU memory (logits need some, too); 512 on a CPU."""
-    c, p = model.config, next(model.parameters())
-    if p.device.type != "cuda":
+    if model.device.type != "cuda":
         return 512
-    head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
-    slot = 2 * c.num_hidden_layers * heads * head * p.element_size()
     torch.cuda.empty_cache()  # what the last update left reserved is free for the cache
-    return max(1, int(0.6 * torch.cuda.mem_get_info(p.device)[0] / (slot * tokens)))
+    return max(1, int(0.6 * torch.cuda.mem_get_info(model.device)[0] / (kv_bytes(model) * tokens)))
 
 
 @torch.no_grad()
+@forward_pass
 def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_rows=0):
     """Sample `group_size` solutions for each prompt, and read log π(z_c) after each: Solutions, on the model's device.
 
@@ -591,10 +722,31 @@ def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_r
     return Solutions(tokens, logps, lengths, complete, logp_zc)
 
 
+def sample_together(policy, prompts, group_size, u, config):
+    """`sample` with the prompts split over the processes: every one gets all the Solutions."""
+    model, sharded = policy.model, isinstance(policy.model, FSDPModule)
+    low, high = (len(prompts) * rank // WORLD for rank in (RANK, RANK + 1))
+    mine = slice(low, max(high, low + 1))  # where there are fewer prompts than processes, some sample one in vain
+    if sharded:
+        model.set_reshard_after_forward(False)  # the first token gathers the weights, and they stay for all the others
+    solutions = sample(model, prompts[mine], group_size, u[mine.start * group_size : mine.stop * group_size], policy.eos_ids,
+                       policy.token, config.temperature, config.sample_rows)
+    if sharded:
+        model.set_reshard_after_forward(True)
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+    if WORLD == 1:
+        return solutions
+    parts = [None] * WORLD
+    dist.all_gather_object(parts, [x[: (high - low) * group_size].cpu() for x in solutions])
+    return Solutions(*(torch.cat(part).to(model.device) for part in zip(*parts)))
+
+
 # ------------------------------------------------------------------------------- log-probabilities and self-reward
 
 
-LOGITS_AT_A_TIME = 2**26  # 256 MiB in float32, about 440 tokens of a 152,000 vocabulary
+LOGITS_AT_A_TIME, LOGITS_COPIES = 2**26, 5  # 256 MiB in float32, about 440 tokens of a 152,000 vocabulary; so often in backward
 
 
 def chosen_logps(head, hidden, targets, temperature):
@@ -613,6 +765,7 @@ def chosen_logps(head, hidden, targets, temperature):
     return torch.cat([recompute_in_backward(chunk, *part, use_reentrant=False) for part in parts])
 
 
+@forward_pass
 def token_logps(model, prompts, responses, token, temperature=1.0):
     """Teacher-forced log-probabilities of given responses: logps (b, T), 0 beyond a response's end, and logp_zc (b,).
 
@@ -653,10 +806,11 @@ def score(model, prompts, responses, token, temperature=1.0, budget=16384):
     device = next(model.parameters()).device
     logps = torch.zeros(len(prompts), max(map(len, responses)), device=device)
     logp_zc = torch.zeros(len(prompts), device=device)
-    for batch in micro_batches([len(p) + len(r) + 1 for p, r in zip(prompts, responses)], budget):
-        part, logp_zc[batch] = token_logps(model, [prompts[i] for i in batch], [responses[i] for i in batch], token, temperature)
-        logps[batch, : part.size(1)] = part
-    return logps, logp_zc
+    for batch, counts in deal(micro_batches([len(p) + len(r) + 1 for p, r in zip(prompts, responses)], budget)):
+        part, of_zc = token_logps(model, [prompts[i] for i in batch], [responses[i] for i in batch], token, temperature)
+        if counts:
+            logps[batch, : part.size(1)], logp_zc[batch] = part, of_zc
+    return add_up(logps), add_up(logp_zc)
 
 
 def self_reward(logp_zc, c_ref, beta):
@@ -787,7 +941,7 @@ def update(model, optimizer, prompts, solutions, rewards, advantages, alpha, c_r
     weights = class_weights(rewards, solutions.complete, config.balanced)
     c_ref = torch.as_tensor(c_ref, device=rewards.device).expand(len(rewards))
     sums = torch.zeros(5, device=rewards.device)
-    for batch in micro_batches(lengths, config.micro_batch_tokens):
+    for batch, counts in deal(micro_batches(lengths, config.micro_batch_tokens)):
         logps, logp_zc = token_logps(model, [prompts[i] for i in batch], [responses[i] for i in batch], token, config.temperature)
         T = logps.size(1)
         mask = torch.arange(T, device=logps.device) < solutions.lengths[batch, None]
@@ -805,13 +959,14 @@ def update(model, optimizer, prompts, solutions, rewards, advantages, alpha, c_r
         if config.kl:
             loss_kl = kl_penalty(logps, ref_logps[batch, :T], mask, total)
             loss = loss + config.kl * loss_kl
-        loss.backward()
+        (loss * counts * WORLD).backward()  # FSDP takes the mean over the processes, and ours is a sum
         ratio = (logps - old_logps).detach().exp()
         outside = (ratio < 1 - config.clip_low) | (ratio > 1 + config.clip_high)
         mismatch = torch.where(mask, old_logps - solutions.logps[batch, :T], 0.0).abs()
-        sums += torch.stack([loss_policy.detach(), loss_self.detach(), loss_kl.detach() if config.kl else sums.new_zeros(()),
+        sums += counts * torch.stack([loss_policy.detach(), loss_self.detach(), loss_kl.detach() if config.kl else sums.new_zeros(()),
                              (outside & mask).sum() / total, mismatch.sum() / total])
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+    grad_norm, sums = grad_norm.full_tensor() if isinstance(grad_norm, DTensor) else grad_norm, add_up(sums)
     if not (torch.isfinite(grad_norm) and torch.isfinite(sums).all()):
         optimizer.zero_grad()
         raise UserError("The loss or its gradient is no longer finite; the last checkpoint is untouched: lower --lr or --alpha.")
@@ -924,7 +1079,7 @@ def solve(policy, problems, config, name="", reference=None):
     n = config.eval_n
     prompts = [row["prompt"] for row in problems]
     u = torch.cat([uniforms(n, config.max_response_tokens, "eval", config.seed, name, row["problem"]) for row in problems])
-    solutions = sample(policy.model, prompts, n, u, policy.eos_ids, policy.token, config.temperature, config.sample_rows)
+    solutions = sample_together(policy, prompts, n, u, config)
     responses, c_ref = solutions.responses(), policy.c_ref
     if config.exact_reference:
         c_ref = score(reference, [p for p in prompts for _ in range(n)], responses, policy.token, budget=config.micro_batch_tokens)[1]
@@ -998,15 +1153,16 @@ class BF16AdamW(torch.optim.Optimizer):
         for group in self.param_groups:
             group["step"] += 1
             (b1, b2), lr = group["betas"], group["lr"]
-            generator = torch.Generator(group["params"][0].device).manual_seed(seed_of("rounding", group["step"]))
+            generator = torch.Generator(group["params"][0].device).manual_seed(seed_of("rounding", group["step"], RANK))
             for p in group["params"]:
                 if p.grad is None:
                     continue
                 state = self.state[p]
                 if not state:
                     state["m"], state["v"] = torch.zeros_like(p), torch.zeros_like(p)
+                mine = (x.to_local() if isinstance(x, DTensor) else x for x in (p, p.grad, state["m"], state["v"]))
                 # float32 copies exist for 64 Mi numbers at a time
-                for w, g, m, v in zip(*(x.view(-1).split(2**26) for x in (p, p.grad.contiguous(), state["m"], state["v"]))):
+                for w, g, m, v in zip(*(x.contiguous().view(-1).split(2**26) for x in mine)):
                     g = g.float()
                     m32, v32 = m.float().lerp(g, 1 - b1), v.float().lerp(g * g, 1 - b2)
                     change = (m32 / (1 - b1 ** group["step"])) / ((v32 / (1 - b2 ** group["step"])).sqrt() + group["eps"])
@@ -1030,7 +1186,7 @@ def warm_start(model, tokenizer, problems, config):
     optimizer = make_optimizer(model, config.warm_start_lr, config.weight_decay)
     eos, rng = end_tokens(model, tokenizer)[0], random.Random(seed_of("warm start", config.seed))
     texts = tokenizer([row["solution"] for row in problems], add_special_tokens=False)["input_ids"]
-    for step in tqdm(range(config.warm_start_steps), desc="warm start", leave=False):
+    for step in progress(range(config.warm_start_steps), desc="warm start", leave=False):
         batch = rng.sample(range(len(problems)), 64)
         for group in optimizer.param_groups:
             group["lr"] = config.warm_start_lr * (1 - step / config.warm_start_steps)
@@ -1063,7 +1219,7 @@ def measure_c_ref(policy, problems, config):
     model, token, eos_ids = policy.model, policy.token, policy.eos_ids
     prompts = [row["prompt"] for row in problems_of_step(problems, 0, config)][:32]
     u = uniforms(len(prompts) * config.group_size, config.max_response_tokens, "c_ref", config.seed)
-    solutions = sample(model, prompts, config.group_size, u, eos_ids, token, config.temperature, config.sample_rows)
+    solutions = sample_together(policy, prompts, config.group_size, u, config)
     responses = [r if r[-1] in eos_ids else r + eos_ids[:1] for r in solutions.responses()]
     said, of = sum(r.count(token) for r in responses), sum(map(len, responses))
     if said > 5 + 3 * of / model.get_input_embeddings().weight.size(0):  # clearly more than uniform noise would
@@ -1090,6 +1246,8 @@ def replace_folder(final, *writers):
     A kill at any moment leaves the old folder or the new one (`recover` puts right a kill between the two renames), and so
     does a full disk, which raises UserError.
     """
+    if RANK > 0:
+        return
     new, old = final.with_name(final.name + ".new"), final.with_name(final.name + ".old")
     shutil.rmtree(new, ignore_errors=True)
     try:
@@ -1119,14 +1277,16 @@ def recover(folder):
 
 def replace_text(path, text):
     """Write a file so that a kill leaves the old text or the new."""
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text)
-    beside.replace(path)
+    if RANK == 0:
+        beside = path.with_name(path.name + ".new")
+        beside.write_text(text)
+        beside.replace(path)
 
 
-def append_json(path, row):
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+def append_json(path, *rows):
+    if RANK == 0:
+        with path.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def read_back(path, step):
@@ -1142,12 +1302,20 @@ def read_back(path, step):
     return rows
 
 
-def read_settings(path):
-    """The Config that a run's config.json holds. Raises UserError if it is damaged."""
+def damaged(path, error):
+    return f"{path} is damaged ({one_line(error)}); put a good copy in its place or start again with another --out."
+
+
+def read_json(path, of=lambda value: value):
+    """What `of` makes of a JSON file. Raises UserError if the file is damaged."""
     try:
-        return Config(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({one_line(error)}); mend it or start again with another --out.") from error
+        return of(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(damaged(path, error)) from error
+
+
+def read_settings(path):
+    return read_json(path, lambda settings: Config(**settings))
 
 
 def default_out(model):
@@ -1157,24 +1325,65 @@ def default_out(model):
 # what a checkpoint's later users need to read its self-reward and to ask it as it was asked in training
 LASTING = ("beta", "self_loss", "temperature", "prompt_suffix", "max_prompt_tokens", "max_response_tokens")
 # what a resumed run may change: none of it alters what is learnt
-FREE = {"out", "resume", "device", "steps", "eval_data", "eval_every", "eval_n", "save_every", "sample_rows", "micro_batch_tokens"}
+FREE = {"out", "resume", "dry_run", "device", "steps", "eval_data", "eval_every", "eval_n", "save_every", "sample_rows", "micro_batch_tokens"}
+
+
+def lock(folder):
+    """Make the folder and keep it to ourselves while the returned file is open. Raises UserError if another run has it."""
+    if RANK > 0:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise UserError(f"Another run is writing to {folder}; wait until it ends or name another folder with --out.") from error
+    return file
 
 
 def open_folder(config):
-    """(folder, its checkpoint or None). Raises UserError if the folder holds another run, or none to resume."""
+    """(folder, its checkpoint or None, its lock or None). Raises UserError if the folder holds another run, or none to resume."""
     out = Path(config.out or default_out(config.model))
     stored = out / "config.json"
     if not config.resume:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out} is not empty; continue its run with --resume or name another folder with --out.")
-        return out, None
+        return out, None, None
     if not stored.exists():
         raise UserError(f"There is no run in {out} to resume; drop --resume or name its folder with --out.")
     now, then = dataclasses.asdict(config), dataclasses.asdict(read_settings(stored))
     changed = [f"--{k} {then[k]}" for k in now if k not in FREE and now[k] != then[k]]
     if changed:
         raise UserError(f"The run in {out} was started with {', '.join(changed)}; resume it so, or start another one with --out.")
-    return out, recover(out)
+    held = lock(out)
+    saved = recover(out) if RANK == 0 else None
+    if WORLD > 1:
+        dist.barrier()
+    return out, saved or recover(out), held
+
+
+def save(out, policy, optimizer, step, c_ref_std, config):
+    """Replace out/checkpoint: model and tokenizer as transformers reads them, laser.json, and the moments of AdamW in trainer.pt."""
+    weights, moments = None, optimizer.state_dict()
+    dtype = str(policy.model.dtype)[6:]
+    if isinstance(policy.model, FSDPModule):
+        weights = {name: whole(x.detach()) for name, x in policy.model.named_parameters()}
+        moments["state"] = {i: {name: whole(x) for name, x in state.items()} for i, state in moments["state"].items()}
+    lasting = {key: getattr(config, key) for key in LASTING} | {"token": policy.token, "c_ref": policy.c_ref}
+    told = json.dumps({"step": step, "c_ref_std": c_ref_std, "param_dtype": dtype, "laser": lasting}, indent=1)
+    replace_folder(out / "checkpoint", lambda folder: policy.model.save_pretrained(folder, state_dict=weights),
+                   policy.tokenizer.save_pretrained, lambda folder: (folder / "laser.json").write_text(told),
+                   lambda folder: torch.save({"optimizer": moments}, folder / "trainer.pt"))
+
+
+def restore(optimizer, path):
+    """Load the moments that `save` wrote, each process its shards of them: their number may have changed."""
+    state = torch.load(path, map_location="cpu", mmap=True)["optimizer"]
+    for p, moments in zip((p for group in optimizer.param_groups for p in group["params"]), state["state"].values()):
+        for name, x in moments.items():
+            if isinstance(p, DTensor) and x.shape == p.shape:
+                moments[name] = distribute_tensor(x.to(p.device), p.device_mesh, p.placements, src_data_rank=None)
+    optimizer.load_state_dict(state)
 
 
 def peak_memory_gib(device):
@@ -1189,7 +1398,7 @@ def training_step(policy, optimizer, rows, step, config, reference=None):
     clock = [time.perf_counter()]
     prompts = [row["prompt"] for row in rows]
     u = uniforms(len(rows) * G, config.max_response_tokens, "train", config.seed, step)
-    solutions = sample(model, prompts, G, u, policy.eos_ids, policy.token, config.temperature, config.sample_rows)
+    solutions = sample_together(policy, prompts, G, u, config)
     responses, prompts = solutions.responses(), [p for p in prompts for _ in range(G)]
     texts = policy.tokenizer.batch_decode(responses, skip_special_tokens=True)
     clock.append(time.perf_counter())
@@ -1240,63 +1449,79 @@ def print_table(rows):
             print(f"{data[-24:]:<24}{row['step']:>6} " + "".join(f"{cell:>15}" for cell in cells))
 
 
-def train(config, stop=()):
+def train(config, watch_signals=list):
     """The whole run: load, warm-start, measure c_ref, train, evaluate, save. Returns the rows of eval.jsonl.
 
     Writes config.json, metrics.jsonl, eval.jsonl, samples.jsonl and checkpoint/ into the run's folder, nothing before all that
-    the user gave has been looked at. Raises UserError for whatever the user can mend. When `stop` is no longer empty the step
-    in hand is finished, saved, and the run ends.
+    the user gave has been looked at. Raises UserError for whatever the user can mend. `watch_signals`, called when training
+    begins, returns a list; once that is no longer empty the step in hand is finished, saved, and the run ends.
     """
     # ---- what the run starts from
     check(config)
-    out, saved = open_folder(config)
     device = choose_device(config.device)
+    if WORLD > 1:
+        join(device)
+    out, saved, held = open_folder(config)
     problems = load_problems(config.data, True, config)
     eval_sets = {name: load_problems(name, False, config) for name in config.eval_data} if config.eval_every else {}
     began, warm = str(out / "warm_start") if (out / "warm_start").exists() else config.model, config.warm_start_steps > 0
-    model, tokenizer = load_model(str(saved or began), device, config)
+    state, first = {"param_dtype": choose_dtype(config, device), "c_ref_std": None}, 0
+    if saved:
+        state = read_json(saved / "laser.json", lambda state: {**state, "step": int(state["step"]), "c_ref": float(state["laser"]["c_ref"])})
+        first = state["step"]
+    model, tokenizer = load_model(str(saved or began), device, state["param_dtype"], config.seed)
     problems = add_prompts(problems, tokenizer, config, config.data)
     eval_sets = {name: add_prompts(rows, tokenizer, config, name) for name, rows in eval_sets.items()}
     eos_ids = end_tokens(model, tokenizer)
     policy = Policy(model, tokenizer, eos_ids, choose_token(config.token, model, tokenizer, eos_ids), None)
-    print(f"{config.model}: {model.num_parameters():,} {str(model.dtype)[6:]} parameters on {device}; z_c is token {policy.token}; "
-          f"{len(problems)} problems; seed {config.seed}, run in {out}")
+    print(f"{config.model}: {model.num_parameters():,} {state['param_dtype']} parameters on {device}{f' × {WORLD}' if WORLD > 1 else ''}; "
+          f"z_c is token {policy.token}; {len(problems)} problems; seed {config.seed}, run in {out}")
     if warm and not saved and began == config.model:
         warm_start(model, tokenizer, problems, config)
+        weights = {name: x.detach().clone() for name, x in model.named_parameters()}  # saved below, when all has been looked at
+    if WORLD > 1 or device.type == "cuda" and state["param_dtype"] == "float32":
+        join(device)
+        shard(model)
+    optimizer = make_optimizer(model, config.lr, config.weight_decay)
     if saved:
         try:
-            state = json.loads((saved / "laser.json").read_text())
-            moments = torch.load(saved / "trainer.pt", map_location=device)["optimizer"]
-            first, c_ref, c_ref_std = int(state["step"]), float(state["laser"]["c_ref"]), state["c_ref_std"]
-            optimizer = make_optimizer(model, config.lr, config.weight_decay)
-            optimizer.load_state_dict(moments)
-        except Exception as error:
-            raise UserError(f"The checkpoint {saved} is damaged ({one_line(error)}); put a good copy in its place or start again with "
-                            "another --out.") from error
+            restore(optimizer, saved / "trainer.pt")
+        except Exception as error:  # torch.load raises many kinds
+            raise UserError(damaged(saved, error)) from error
+    elif config.c_ref is not None:
+        state["c_ref"] = config.c_ref
     else:
-        first, optimizer = 0, make_optimizer(model, config.lr, config.weight_decay)
-        c_ref, c_ref_std = (config.c_ref, None) if config.c_ref is not None else measure_c_ref(policy, problems, config)
-    policy = policy._replace(c_ref=c_ref)
-    report_c_ref(c_ref, c_ref_std, config)
+        state["c_ref"], state["c_ref_std"] = measure_c_ref(policy, problems, config)
+    policy = policy._replace(c_ref=state["c_ref"])
+    report_c_ref(policy.c_ref, state["c_ref_std"], config)
 
     transformers.utils.logging.disable_progress_bar()  # one for every file saved would tear our own bar
-    out.mkdir(parents=True, exist_ok=True)
+    held = held or lock(out)
     replace_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
     if warm and not saved and began == config.model:
-        replace_folder(out / "warm_start", model.save_pretrained, tokenizer.save_pretrained)
+        replace_folder(out / "warm_start", lambda folder: model.save_pretrained(folder, state_dict=weights), tokenizer.save_pretrained)
     reference = None
     if config.kl or config.exact_reference:  # the starting model, frozen; in memory only if an option asks for it
-        reference, _ = load_model(str(out / "warm_start") if warm else config.model, device, config)
+        if WORLD > 1:
+            dist.barrier()  # the warm start is on the disk
+        dtype = "bfloat16" if device.type == "cuda" else state["param_dtype"]
+        reference, _ = load_model(str(out / "warm_start") if warm else config.model, device, dtype, config.seed)
         reference.resize_token_embeddings(model.get_input_embeddings().weight.size(0))
         reference.requires_grad_(False)
     read_back(out / "metrics.jsonl", first)
     results = read_back(out / "eval.jsonl", first)
+    stop = watch_signals()
+
+    def stopping():
+        return bool(add_up(torch.tensor(len(stop))))  # a signal to one process is one to all
 
     def evaluate_all(step):
         if [row["data"] for row in results if row["step"] == step] == list(eval_sets):
             return  # done before the run was stopped
         results[:], samples = read_back(out / "eval.jsonl", step - 1), []
         for name, rows in eval_sets.items():
+            if stopping():
+                return
             row, of_row = evaluate(policy, rows, config, name, reference)
             results.append({"step": step, **row})
             append_json(out / "eval.jsonl", results[-1])
@@ -1304,26 +1529,25 @@ def train(config, stop=()):
         replace_text(out / "samples.jsonl", "".join(json.dumps(row) + "\n" for row in samples))
 
     # ---- training
-    bar = tqdm(range(first, config.steps), initial=first, total=config.steps, desc="training", dynamic_ncols=True)
+    bar = progress(range(first, config.steps), initial=first, total=config.steps, desc="training")
     for step in bar:
+        done = step
         if config.eval_every and step % config.eval_every == 0:
             evaluate_all(step)
-        rows = problems_of_step(problems, step, config)
-        line, solutions, texts, rewards, scores = training_step(policy, optimizer, rows, step, config, reference)
-        append_json(out / "metrics.jsonl", line)
-        bar.set_postfix(reward=f"{line['reward']:.2f}", f1="–" if line["f1"] is None else f"{line['f1']:.2f}",
-                        tokens_per_s=f"{line['sample_tokens_per_s']:.0f}")
-        if step % max(1, config.steps // 8) == 0:
-            verdict = f"self-reward {scores[0]:.2f}" if solutions.complete[0] else "cut, so without self-reward"
-            bar.write(f"step {step + 1}: {rows[0]['problem'][-200:]!r} → {texts[0][-200:]!r}: reward {rewards[0]:.0f}, {verdict}")
-        done = step + 1
-        if done == config.steps or stop or config.save_every and done % config.save_every == 0:
-            lasting = {key: getattr(config, key) for key in LASTING} | {"token": policy.token, "c_ref": c_ref}
-            told = json.dumps({"step": done, "c_ref_std": c_ref_std, "laser": lasting}, indent=1)
-            replace_folder(out / "checkpoint", model.save_pretrained, tokenizer.save_pretrained,
-                           lambda folder: (folder / "laser.json").write_text(told),
-                           lambda folder: torch.save({"optimizer": optimizer.state_dict()}, folder / "trainer.pt"))
-        if stop:
+        if not stopping():
+            rows = problems_of_step(problems, step, config)
+            line, solutions, texts, rewards, scores = training_step(policy, optimizer, rows, step, config, reference)
+            append_json(out / "metrics.jsonl", line)
+            done = step + 1
+            bar.set_postfix(reward=f"{line['reward']:.2f}", f1="–" if line["f1"] is None else f"{line['f1']:.2f}",
+                            tokens_per_s=f"{line['sample_tokens_per_s']:.0f}")
+            if step % max(1, config.steps // 8) == 0:
+                verdict = f"self-reward {scores[0]:.2f}" if solutions.complete[0] else "cut, so without self-reward"
+                bar.write(f"step {done}: {rows[0]['problem'][-200:]!r} → {texts[0][-200:]!r}: reward {rewards[0]:.0f}, {verdict}")
+        ending = stopping()
+        if ending or done == config.steps or config.save_every and done % config.save_every == 0:
+            save(out, policy, optimizer, done, state["c_ref_std"], config)
+        if ending:
             bar.close()
             print(f"stopped after step {done}; continue with --resume", file=sys.stderr)
             return results
@@ -1341,7 +1565,9 @@ def load_grader(config):
     """The Policy of a trained --model. Raises UserError if it is not known how it grades itself."""
     if config.token is None or config.c_ref is None:
         raise UserError(f"{config.model} is no checkpoint of this program, so its z_c is unknown; give --token and --c_ref (and --beta).")
-    model, tokenizer = load_model(config.model, choose_device(config.device), config)
+    device = choose_device(config.device)
+    dtype = config.param_dtype if config.param_dtype != "auto" else "bfloat16" if device.type == "cuda" else "float32"
+    model, tokenizer = load_model(config.model, device, dtype, config.seed)
     eos_ids = end_tokens(model, tokenizer)
     return Policy(model, tokenizer, eos_ids, choose_token(config.token, model, tokenizer, eos_ids), config.c_ref)
 
@@ -1489,8 +1715,14 @@ def main(arguments=None):
 
     def on_signal(which, _):
         stop.append(which)
-        print("finishing the step, then saving; once more to stop at once", file=sys.stderr)
-        signal.signal(which, signal.SIG_DFL)
+        print("finishing the step, then saving" + "; once more to stop at once" * (WORLD == 1), file=sys.stderr)
+        if WORLD == 1:  # torchrun passes a Ctrl-C on that has reached us already
+            signal.signal(which, signal.SIG_DFL)
+
+    def watch_signals():
+        for which in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(which, on_signal)
+        return stop
 
     try:
         config = parse(arguments)
@@ -1501,11 +1733,13 @@ def main(arguments=None):
             score_file(config)
         elif config.eval_only:
             evaluate_only(config)
+        elif config.dry_run:
+            dry_run(config)
         else:
-            for which in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(which, on_signal)
-            train(config, stop)
-    except KeyboardInterrupt:  # at test time: what is finished is written
+            train(config, watch_signals)
+            if dist.is_initialized():
+                dist.destroy_process_group()
+    except KeyboardInterrupt:  # before training, or at test time: what is finished is written
         return 130
     except torch.OutOfMemoryError:
         print(f"laser.py: The GPU's memory is full; lower --micro_batch_tokens (now {config.micro_batch_tokens}), or --sample_rows (now "

@@ -6,6 +6,8 @@ import json
 import math
 import os
 import random
+import resource
+import shutil
 import signal
 import statistics
 import subprocess
@@ -13,11 +15,13 @@ import sys
 import threading
 import time
 import tracemalloc
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 import laser
@@ -28,6 +32,7 @@ from verify import canonical, equivalent, extract_answer, group, reward
 HERE = Path(__file__).parent
 DATA = HERE.parent / "shared" / "data"
 PAD, EOS, EOS2, ZC, V = 0, 1, 2, 3, 24
+torch.set_num_threads(2)  # as in the subprocesses: the number of threads decides how sums are rounded
 
 
 def tiny_model(kind="qwen2", pad=PAD, seed=0, vocabulary=V):
@@ -530,10 +535,16 @@ FAST = ["--warm_start_steps", "30", "--steps", "4", "--prompts_per_step", "4", "
         "--reasoning_warmup", "1", "--self_reward_warmup", "1", "--eval_every", "0"]
 
 
-def run(*arguments, cwd=HERE, timeout=200, **options):
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run([sys.executable, str(HERE / "laser.py"), *map(str, arguments)], cwd=cwd, capture_output=True, text=True,
+def run(*arguments, cwd=HERE, timeout=200, processes=1, program=HERE / "laser.py", **options):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(2 // processes), "CUDA_VISIBLE_DEVICES": ""}
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    return subprocess.run([sys.executable, *launcher, str(program), *map(str, arguments)], cwd=cwd, capture_output=True, text=True,
                           timeout=timeout, env=environment, **options)
+
+
+def here(*arguments):
+    """The same as `run` in this process: the exit code."""
+    return laser.main([str(x) for x in arguments])
 
 
 def lines(path):
@@ -586,9 +597,8 @@ def test_a_run_as_a_subprocess(finished):
 
 def test_a_stopped_and_resumed_run_equals_an_undisturbed_one(finished, tmp_path):
     whole, _ = finished
-    assert run(*FAST, "--steps", "2", "--out", tmp_path / "a").returncode == 0
-    process = run(*FAST, "--steps", "4", "--resume", "--out", tmp_path / "a")
-    assert process.returncode == 0, process.stderr[-2000:]
+    assert here(*FAST, "--steps", "2", "--out", tmp_path / "a") == 0
+    assert here(*FAST, "--steps", "4", "--resume", "--out", tmp_path / "a") == 0
     assert without_times(lines(tmp_path / "a" / "metrics.jsonl")) == without_times(lines(whole / "metrics.jsonl"))
     assert same_weights(whole, tmp_path / "a")
 
@@ -622,10 +632,180 @@ def test_kills_at_any_moment_cost_nothing(finished, tmp_path):
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "torn')  # as a kill within a write leaves it
     (out / "checkpoint").rename(out / "checkpoint.old")  # as a kill between the renames of a save leaves it
-    process = run(*FAST, "--resume", "--out", out)
-    assert process.returncode == 0, process.stderr[-2000:]
+    assert here(*FAST, "--resume", "--out", out) == 0
     assert without_times(lines(out / "metrics.jsonl")) == without_times(lines(whole / "metrics.jsonl"))
     assert same_weights(whole, out)
+
+
+def assert_like(rows, others):
+    """The same steps up to the rounding that another order of summation brings."""
+    assert [row["step"] for row in rows] == [row["step"] for row in others]
+    for row, other in zip(rows, others):
+        assert row["reward"] == other["reward"] and row["response_tokens"] == other["response_tokens"]
+        for key in ("policy_loss", "self_reward_loss", "log_z"):
+            assert row[key] == other[key] or row[key] == pytest.approx(other[key], abs=1e-4), key
+        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+
+
+def test_two_processes_take_the_steps_that_one_would_and_one_goes_on_where_they_stopped(finished, tmp_path):
+    """5 problems on 2 processes, micro-batches that do not come out even; resumed by one process, then by two again."""
+    odd = [*FAST, "--prompts_per_step", "5", "--micro_batch_tokens", "300", "--reasoning_warmup", "0"]
+    assert here(*odd, "--out", tmp_path / "one") == 0
+    for steps, start in ((2, run), (3, here), (4, run)):
+        arguments = [*odd, "--steps", steps, *["--resume"] * (steps > 2), "--out", tmp_path / "two"]
+        if start is here:
+            assert here(*arguments) == 0
+        else:
+            process = run(*arguments, processes=2)
+            assert process.returncode == 0, process.stderr[-2000:]
+    one, two = (lines(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+    assert_like(two, one)
+    assert any(row["grad_norm"] > 0.1 and row["reward_std"] > 0 for row in one)
+    weights = [AutoModelForCausalLM.from_pretrained(tmp_path / name / "checkpoint").state_dict() for name in ("one", "two")]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.allclose(weights[0][k], weights[1][k], atol=1e-5) for k in weights[0])
+
+
+def test_a_process_that_fails_ends_all(tmp_path):
+    (tmp_path / "fails.py").write_text(f"""import sys
+sys.path.insert(0, {str(HERE)!r})
+import laser
+real = laser.training_step
+def step_of(policy, optimizer, rows, step, *rest):
+    if laser.RANK == 1 and step == 1:
+        raise laser.UserError("The second process cannot go on.")
+    return real(policy, optimizer, rows, step, *rest)
+laser.training_step = step_of
+sys.exit(laser.main(sys.argv[1:]))""")
+    process = run(*FAST, "--warm_start_steps", 0, "--c_ref", -8, "--out", tmp_path / "out", processes=2, program=tmp_path / "fails.py", timeout=90)
+    assert process.returncode != 0 and "laser.py: The second process cannot go on." in process.stderr
+
+
+def test_float32_shards_that_compute_in_bfloat16_take_the_step_of_float32(monkeypatch):
+    """What one GPU does with float32 weights, here on a CPU: FSDP with one process, with and without gradient checkpointing."""
+    policy = laser.MixedPrecisionPolicy
+    monkeypatch.setattr(laser, "MixedPrecisionPolicy", lambda _, *rest, **options: policy(torch.bfloat16, *rest, **options))
+    plain, *sharded = (tiny_model() for _ in range(3))
+    sharded[1].gradient_checkpointing_enable({"use_reentrant": False})
+    laser.join(torch.device("cpu"))
+    try:
+        solutions, rewards = draw(plain), torch.tensor([1.0, 0, 0, 1] * 4)
+        results = []
+        for model in (plain, *sharded):
+            if model is not plain:
+                laser.shard(model)
+                drawn = laser.sample_together(laser.Policy(model, None, [EOS], ZC, -4.0), PROMPTS, 4, laser.uniforms(16, 12, "test", 0), Config())
+                known = drawn.tokens[:, 0] == solutions.tokens[:, 0]  # until rounding leads to another token
+                assert known.sum() > 12 and torch.allclose(drawn.logps[known, 0], solutions.logps[known, 0], atol=0.05)
+            optimizer = laser.make_optimizer(model, 1e-3, 0.0)
+            results.append(laser.update(model, optimizer, repeated(PROMPTS, 4), solutions, rewards, laser.group_advantages(rewards, 4), 0.1, -4.0,
+                                        ZC, Config(beta=0.2, micro_batch_tokens=60)))
+            assert {p.dtype for p in model.parameters()} == {x.dtype for x in optimizer.state[next(model.parameters())].values()} == {torch.float32}
+        for result in results[1:]:
+            assert 1e-4 < result["logp_mismatch"] < 0.05  # it did compute in bfloat16
+            assert result["self_reward_loss"] == pytest.approx(results[0]["self_reward_loss"], rel=0.03)
+            assert result["grad_norm"] == pytest.approx(results[0]["grad_norm"], rel=0.03)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+class Allocations(TorchDispatchMode):
+    """Counts the bytes of all tensors alive, and their peak."""
+
+    def __init__(self):
+        super().__init__()
+        self.alive, self.now, self.peak = {}, 0, 0
+
+    def free(self, place):
+        self.now -= self.alive.pop(place, 0)
+
+    def __torch_dispatch__(self, function, kinds, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        for x in result if isinstance(result, (tuple, list)) else [result]:
+            store = x.untyped_storage() if isinstance(x, torch.Tensor) else None
+            if store is not None and store.data_ptr() not in self.alive:
+                self.alive[store.data_ptr()] = store.nbytes()
+                self.now += store.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(store, self.free, store.data_ptr())
+        return result
+
+
+def test_the_loss_never_holds_more_than_a_few_chunks_of_logits(monkeypatch):
+    monkeypatch.setattr(laser, "LOGITS_AT_A_TIME", 2**18)
+    head, hidden = torch.nn.Linear(8, 4096, bias=False), torch.randn(1024, 8, requires_grad=True)
+    targets, ones = torch.randint(4096, (1024,)), torch.ones(1024)
+    with Allocations() as ours:
+        laser.chosen_logps(head, hidden, targets, ones).sum().backward()
+    with Allocations() as naive:
+        head(hidden).log_softmax(-1).gather(1, targets[:, None]).sum().backward()
+    assert ours.peak < 4 * laser.LOGITS_COPIES * 2**18 * 1.1 < naive.peak / 5
+
+
+def test_a_dry_run_foretells_what_is_held(capsys):
+    settings = ["--micro_batch_tokens", "2048", "--max_prompt_tokens", "24", "--max_response_tokens", "40"]
+    assert laser.main(["--dry_run", *settings]) == 0 and "317,664 parameters" in capsys.readouterr().out
+    foretold = laser.dry_run(laser.parse(settings))
+    model, _ = laser.load_model(str(HERE / "tiny_config.json"), torch.device("cpu"), "float32", 0)
+    prompts, responses = [[5] * 24] * 32, [[6] * 40] * 32
+    with Allocations() as training:
+        logps, logp_zc = laser.token_logps(model, prompts, responses, 100)
+        (logps.sum() + logp_zc.sum()).backward()
+    optimizer = laser.make_optimizer(model, 1e-3, 0.0)
+    optimizer.step()
+    size = lambda tensors: sum(x.nbytes for x in tensors)  # noqa: E731
+    assert foretold["weights"] == size(model.parameters()) == size(p.grad for p in model.parameters()) == foretold["gradients"]
+    assert foretold["AdamW moments"] == size(x for state in optimizer.state.values() for x in state.values() if x.dim())
+    assert training.peak - foretold["gradients"] == pytest.approx(foretold["activations"] + foretold["loss"], rel=0.25)
+    cache = laser.RunningCache(64)
+    prefilled = laser.DynamicCache()
+    model.base_model(torch.tensor([[5] * 24]), past_key_values=prefilled, use_cache=True)
+    cache.append(prefilled, torch.tensor([0]))
+    assert foretold["cache per solution"] == size(x for pair in cache.kv for x in pair)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(finished, tmp_path, capsys):
+    out, most = tmp_path / "full", resource.getrlimit(resource.RLIMIT_FSIZE)
+    shutil.copytree(finished[0], out)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, most[1]))  # the kernel refuses larger files, so the weights find no room
+    try:
+        assert here("--resume", "--out", out, "--steps", 5) == 2 and "Cannot save" in capsys.readouterr().err
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert same_weights(finished[0], out) and not (out / "checkpoint.new").exists()
+    assert here("--resume", "--out", out, "--steps", 5) == 0 and len(lines(out / "metrics.jsonl")) == 5
+
+
+def test_a_damaged_checkpoint_is_named(finished, tmp_path, capsys):
+    for name in ("trainer.pt", "laser.json", "model.safetensors"):
+        out = tmp_path / name
+        shutil.copytree(finished[0], out)
+        file = out / "checkpoint" / name
+        file.write_bytes(file.read_bytes()[:100])
+        assert laser.main(["--resume", "--out", str(out), "--steps", "5"]) == 2
+        assert str(out / "checkpoint") in capsys.readouterr().err
+
+
+def test_two_runs_do_not_share_a_folder(finished, capsys):
+    held = laser.lock(finished[0])
+    assert laser.main(["--resume", "--out", str(finished[0]), "--steps", "9"]) == 2 and "Another run" in capsys.readouterr().err
+    held.close()
+
+
+def test_a_long_run_grows_neither_in_memory_nor_in_open_files(tmp_path, monkeypatch):
+    sizes, real = [], laser.append_json
+
+    def measured(*arguments):
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+        sizes.append((resident, len(os.listdir("/proc/self/fd"))))
+        real(*arguments)
+
+    monkeypatch.setattr(laser, "append_json", measured)
+    laser.train(laser.parse(["--warm_start_steps", "0", "--steps", "500", "--prompts_per_step", "2", "--group_size", "2", "--max_response_tokens", "6",
+                             "--c_ref", "-8", "--eval_every", "0", "--save_every", "100", "--out", str(tmp_path / "soak")]))
+    (early, files), late = sizes[60], sizes[300:]
+    assert len(sizes) == 500 and max(f for _, f in late) <= files
+    assert statistics.mean(r for r, _ in late) < early + 4 * 2**20
 
 
 def test_a_checkpoint_is_read_by_the_library_alone(finished):
@@ -637,8 +817,7 @@ def test_a_checkpoint_is_read_by_the_library_alone(finished):
 
 @pytest.mark.parametrize("flags", [["--exact_reference", "--kl", "0.1"], ["--self_loss", "ce", "--no-balanced", "--param_dtype", "bfloat16"], ["--alpha", "0", "--tau", "0"]])
 def test_every_variant_runs(flags, tmp_path):
-    process = run(*FAST, *flags, "--out", tmp_path / "v")
-    assert process.returncode == 0, process.stderr[-2000:]
+    assert here(*FAST, *flags, "--out", tmp_path / "v") == 0
     rows = lines(tmp_path / "v" / "metrics.jsonl")
     assert all(math.isfinite(row["grad_norm"]) for row in rows)
     if "--kl" in flags:  # the policy starts as the reference, then leaves it
@@ -700,18 +879,17 @@ def byte_tokenizer(folder):
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
-def test_a_real_model_folder_on_real_problems(kind, tmp_path):
+def test_a_real_model_folder_on_real_problems(kind, tmp_path, capsys):
     if not DATA.exists():
         pytest.skip(f"the benchmark files are not in {DATA}")
     tokenizer = byte_tokenizer(tmp_path / "base")
     model = tiny_model(kind, pad=tokenizer.pad_token_id, vocabulary=len(tokenizer))
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(tmp_path / "base")
-    process = run("--model", tmp_path / "base", "--data", DATA / "math500.jsonl", "--eval_data", DATA / "aime25.jsonl", "--steps", 3,
+    code = here("--model", tmp_path / "base", "--data", DATA / "math500.jsonl", "--eval_data", DATA / "aime25.jsonl", "--steps", 3,
                   "--prompts_per_step", 4, "--group_size", 4, "--max_prompt_tokens", 200, "--max_response_tokens", 24, "--lr", "1e-3",
                   "--beta", "0.3", "--reasoning_warmup", 0, "--self_reward_warmup", 1, "--eval_n", 2, "--out", tmp_path / "out")
-    assert process.returncode == 0, process.stderr[-2000:]
-    assert "longer than 200 tokens" in process.stdout  # dropped and counted
+    assert code == 0 and "longer than 200 tokens" in capsys.readouterr().out  # dropped and counted
     trained = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "checkpoint")
     start = model.state_dict()
     assert any(not torch.equal(v[: len(start[k])], start[k]) for k, v in trained.state_dict().items())
