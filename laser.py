@@ -30,6 +30,7 @@ import datetime
 import fcntl
 import functools
 import hashlib
+import importlib.util
 import itertools
 import json
 import math
@@ -88,15 +89,14 @@ def seed_of(*parts):
 # ---------------------------------------------------------------------------------------------------------- settings
 
 
-def knob(default, text):
-    """A setting with its default and the line that `--help` shows for it."""
-    return field(default_factory=lambda: default, metadata={"help": text})
+def knob(default, text, group=None):
+    """A setting with its default and the line that `--help` shows for it; the first of a group names it."""
+    return field(default_factory=lambda: default, metadata={"help": text, "group": group})
 
 
 @dataclass
 class Config:
-    # model and data
-    model: str = knob("tiny_config.json", "hub id, local folder, or .json of an architecture (random weights)")
+    model: str = knob("tiny_config.json", "hub id, local folder, or .json of an architecture (random weights)", "model and data")
     data: str = knob("zwhe99/DeepMath-103K", "training problems: hub id, jsonl/json/parquet/csv file, or built-in `pairs`")
     eval_data: list[str] = knob(["HuggingFaceH4/MATH-500", "math-ai/aime24", "math-ai/aime25", "math-ai/amc23"],
                                 "held-out problems, one or more, as for --data")
@@ -109,16 +109,16 @@ class Config:
     resume: bool = knob(False, "continue the run in --out from its checkpoint")
     seed: int = knob(0, "seed of everything random")
     device: str = knob("auto", "auto, cpu, cuda or cuda:N")
-    param_dtype: str = knob("auto", "of weights and AdamW moments: float32, or bfloat16 with stochastic rounding (auto: on a GPU)")
-    # sampling
-    steps: int = knob(1000, "training steps in all")
+    param_dtype: str = knob("auto", "of weights and AdamW moments: float32, or bfloat16 with stochastic rounding (auto: float32 if it fits)")
+
+    steps: int = knob(1000, "training steps in all", "sampling")
     prompts_per_step: int = knob(128, "P, problems a step")
     group_size: int = knob(8, "G, solutions a problem")
     max_response_tokens: int = knob(8192, "T, a solution is cut here, tokens")
     temperature: float = knob(1.0, "of sampling; 0 is greedy, for evaluation only")
     sample_rows: int = knob(0, "solutions sampled at a time (0: from free memory)")
-    # self-reward
-    token: str | None = knob(None, "z_c, a token or its id (default: one that the model never uses)")
+
+    token: str | None = knob(None, "z_c, a token or its id (default: one that the model never uses)", "self-reward")
     beta: float = knob(0.1, "β_v, reward per nat of log π(z_c)")
     c_ref: float | None = knob(None, "mean log π_ref(z_c), nats (default: measured on the starting model)")
     alpha: float = knob(0.1, "weight of the self-reward loss; 0 is plain GRPO")
@@ -129,25 +129,28 @@ class Config:
     balanced: bool = knob(True, "right and wrong solutions weigh the same in the self-reward loss")
     exact_reference: bool = knob(False, "a frozen reference model's log π_ref(z_c|x,y) in place of the constant c_ref")
     self_loss: str = knob("mse", "mse: regress the self-reward on the reward; ce: cross-entropy on π(z_c) itself")
-    # optimisation
-    lr: float = knob(1e-6, "AdamW learning rate")
+
+    lr: float = knob(1e-6, "AdamW learning rate", "optimisation")
     weight_decay: float = knob(0.01, "AdamW weight decay")
     clip_low: float = knob(0.2, "ε_low of the PPO clip")
     clip_high: float = knob(0.2, "ε_high of the PPO clip")
     kl: float = knob(0.0, "weight of the KL to a frozen reference model")
     grad_clip: float = knob(1.0, "largest gradient norm")
     micro_batch_tokens: int = knob(16384, "padded tokens in one forward and backward pass; lower it if memory runs out")
-    # evaluation and output
-    eval_every: int = knob(200, "evaluate every this many steps besides first and last (0: never)")
+
+    eval_every: int = knob(200, "evaluate every this many steps besides first and last (0: never)", "evaluation and output")
     eval_n: int = knob(8, "solutions a problem in evaluation")
+    tensorboard: bool = knob(False, "write the metrics for TensorBoard, too, if that package is installed")
     save_every: int = knob(50, "save a checkpoint every this many steps besides the last (0: only at the end)")
     dry_run: bool = knob(False, "print what the run would hold in memory, and what fits, and stop")
-    # test time, with a trained --model
-    ask: str | None = knob(None, "a problem (`-`: from standard input): sample eval_n solutions, grade them, vote; no training")
+
+    ask: str | None = knob(None, "a problem (`-`: from standard input): sample eval_n solutions, grade them, vote; no training",
+                           "test time, with a trained --model")
     score: str | None = knob(None, "a file of problem and response columns: write their self-rewards to --out; no training")
     eval_only: bool = knob(False, "evaluate --eval_data into the folder --out, going on with what is there; no training")
-    # warm start of the tiny path: random weights earn no reward, so imitate careless worked solutions first
-    warm_start_steps: int = knob(0, "supervised steps before training, on built-in data only")
+
+    # random weights earn no reward, so imitate careless worked solutions first
+    warm_start_steps: int = knob(0, "supervised steps before training, on built-in data only", "warm start of the tiny path")
     warm_start_lr: float = knob(1e-3, "its peak learning rate")
     warm_start_right: float = knob(0.3, "share of its worked solutions that are right")
 
@@ -177,10 +180,13 @@ def check(config):
     refuse_if(config.c_ref is not None and not -math.inf < config.c_ref < 0, "--c_ref is a log-probability: it must be negative.")
     refuse_if(config.c_ref is not None and config.exact_reference, "--exact_reference takes the place of --c_ref; give one of them, from a starting model that is not trained yet.")
     at_test_time = config.ask is not None or config.score or config.eval_only
+    refuse_if(WORLD > 1 and (config.ask is not None or config.score), "--ask and --score need one process; start them without torchrun.")
     refuse_if(at_test_time and config.exact_reference, "--exact_reference is for training; grades at test time use --c_ref.")
     refuse_if(config.steps > 0 and config.temperature == 0 and not at_test_time, "--temperature 0 samples G equal solutions; training needs more than 0.")
     refuse_if(config.warm_start_steps > 0 and config.data not in PAIRS,
               "--warm_start_steps needs worked solutions, which only --data pairs has; set it to 0.")
+    refuse_if(config.tensorboard and importlib.util.find_spec("tensorboard") is None,
+              "--tensorboard needs that package: pip install tensorboard, or drop the flag.")
     refuse_if(config.warm_start_steps > 0 and not config.model.endswith(".json"),
               "--warm_start_steps is for random weights; set it to 0 for a trained model.")
 
@@ -633,14 +639,14 @@ def running_rows(model, tokens):
 
 @torch.no_grad()
 @forward_pass
-def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_rows=0):
+def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_rows=0, bar=None):
     """Sample `group_size` solutions for each prompt, and read log π(z_c) after each: Solutions, on the model's device.
 
     prompts: P lists of token ids; u: (P·G, T) uniform numbers in (0, 1]. Token t of solution i is the inverse of the model's
     cumulative distribution at u[i, t]: it depends on nothing else, so neither the number of rows that run at a time
     (`max_rows`, 0: as memory allows) nor who has finished changes what is drawn. temperature 0 is greedy. A row ends with any of
     `eos_ids`, which is then fed to the model for one more step: where a next token would be drawn, log π(z_c) is read
-    instead, from the untempered logits (paper, section 3.3: the self-reward costs one token).
+    instead, from the untempered logits (paper, section 3.3: the self-reward costs one token). `bar`, a tqdm, counts tokens.
     """
     model.eval()
     head, device = model.get_output_embeddings(), next(model.parameters()).device
@@ -698,6 +704,8 @@ def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_r
         logps[row, column] = torch.where(done, logps[row, column], logp.gather(1, last[:, None]).squeeze(1))
         count, slot, used = count + ~done, slot + ~done, used + 1
         lengths[row] = count
+        if bar is not None:
+            bar.update(len(row))
         # 3. Let finished rows leave, once they are an eighth of the batch: copying the cache costs about one step.
         if step % patience == 0:
             stay = ~(done | (count == T) & ~ended)
@@ -729,8 +737,9 @@ def sample_together(policy, prompts, group_size, u, config):
     mine = slice(low, max(high, low + 1))  # where there are fewer prompts than processes, some sample one in vain
     if sharded:
         model.set_reshard_after_forward(False)  # the first token gathers the weights, and they stay for all the others
-    solutions = sample(model, prompts[mine], group_size, u[mine.start * group_size : mine.stop * group_size], policy.eos_ids,
-                       policy.token, config.temperature, config.sample_rows)
+    with progress(desc="sampling", unit=" tokens", leave=False, delay=2) as bar:  # shown if it takes longer than 2 s
+        solutions = sample(model, prompts[mine], group_size, u[mine.start * group_size : mine.stop * group_size], policy.eos_ids,
+                           policy.token, config.temperature, config.sample_rows, bar)
     if sharded:
         model.set_reshard_after_forward(True)
         for module in model.modules():
@@ -979,10 +988,10 @@ def update(model, optimizer, prompts, solutions, rewards, advantages, alpha, c_r
 # ------------------------------------------------------------------------------------------------- metrics and votes
 
 
-def grade_metrics(scores, rewards, weights=None):
+def grade_metrics(scores, rewards, weights=None, threshold=0.5):
     """How well unclipped self-rewards (N,) tell right from wrong solutions (rewards (N,) 0/1): f1, tpr, tnr, auroc, ece.
 
-    A score above 0.5 says «right». tpr, tnr: accuracy on the right, on the wrong solutions. f1: their harmonic mean (the
+    A score above `threshold` says «right». tpr, tnr: accuracy on the right, on the wrong solutions. f1: their harmonic mean (the
     paper's self-verification F1). auroc: chance that a right solution scores above a wrong one, ties count half. ece: mean
     gap between clipped score and accuracy over 10 equal bins. nan where a class is empty. `weights` (..., N), how often each solution
     is counted, gives results (...,): the bootstrap asks for all its resamples at once.
@@ -990,7 +999,7 @@ def grade_metrics(scores, rewards, weights=None):
     w = torch.ones_like(scores, dtype=torch.float64) if weights is None else weights.double()
     right = (rewards > 0.5).double()
     w_right, w_wrong, clipped = w * right, w * (1 - right), scores.double().clamp(0, 1)
-    says_right = (scores > 0.5).double()
+    says_right = (scores > threshold).double()
     tpr = (w_right * says_right).sum(-1) / w_right.sum(-1)
     tnr = (w_wrong * (1 - says_right)).sum(-1) / w_wrong.sum(-1)
     f1 = torch.where(tpr + tnr == 0, 0.0, 2 * tpr * tnr / (tpr + tnr))
@@ -1004,6 +1013,35 @@ def grade_metrics(scores, rewards, weights=None):
     bins = (clipped * 10).long().clamp(max=9)
     ece = (totals(w * clipped, bins, 10) - totals(w_right, bins, 10)).abs().sum(-1) / w.sum(-1)
     return {"f1": f1, "tpr": tpr, "tnr": tnr, "auroc": auroc, "ece": ece}
+
+
+def best_threshold(scores, rewards):
+    """The threshold at which the f1 of (N,) scores against 0/1 rewards is largest, halfway between two scores; nan if a class is empty."""
+    scores, order = scores.sort(descending=True)
+    right = rewards[order].double()
+    tpr, tnr = right.cumsum(0) / right.sum(), 1 - (1 - right).cumsum(0) / (1 - right).sum()  # if the first i + 1 are said to be right
+    below = torch.cat([scores[1:], scores[-1:] - 1])
+    f1 = torch.where(scores > below, 2 * tpr * tnr / (tpr + tnr), -1.0).nan_to_num(0.0)  # equal scores cannot be parted
+    best = f1.argmax()
+    return ((scores[best] + below[best]) / 2).item() if 0 < right.sum() < len(right) else math.nan
+
+
+def rank_correlation(x, y):
+    """Spearman's correlation of two (N,) tensors, ties by their mean rank; nan if one is constant."""
+    def ranks(values):
+        _, level, count = values.unique(return_inverse=True, return_counts=True)
+        return (count.cumsum(0) - (count - 1) / 2)[level].double()
+
+    return torch.corrcoef(torch.stack([ranks(x), ranks(y)]))[0, 1].item() if len(x) > 1 else math.nan
+
+
+def reliability(scores, rewards):
+    """Ten rows [count, mean score, accuracy], one for each tenth of the range of clipped scores; None where a bin is empty."""
+    clipped, rows = scores.clamp(0, 1), []
+    for i in range(10):
+        of_bin = (clipped * 10).long().clamp(max=9) == i
+        rows.append([int(of_bin.sum()), number(clipped[of_bin].mean()), number(rewards[of_bin].double().mean())])
+    return rows
 
 
 def pass_at_k(rewards, k):
@@ -1079,7 +1117,9 @@ def solve(policy, problems, config, name="", reference=None):
     n = config.eval_n
     prompts = [row["prompt"] for row in problems]
     u = torch.cat([uniforms(n, config.max_response_tokens, "eval", config.seed, name, row["problem"]) for row in problems])
+    start = time.perf_counter()
     solutions = sample_together(policy, prompts, n, u, config)
+    seconds = time.perf_counter() - start
     responses, c_ref = solutions.responses(), policy.c_ref
     if config.exact_reference:
         c_ref = score(reference, [p for p in prompts for _ in range(n)], responses, policy.token, budget=config.micro_batch_tokens)[1]
@@ -1090,7 +1130,8 @@ def solve(policy, problems, config, name="", reference=None):
         samples.append({  # a cut solution has not given its answer yet, whatever stands in it
             "data": name, "problem": row["problem"], "gold": row["answer"], "response": text, "answer": extract_answer(text) if complete else None,
             "reward": reward(text, row["answer"]) if complete else 0.0, "self_reward": number(scores[i]),
-            "logp_zc": number(solutions.logp_zc[i]), "complete": complete, "tokens": len(responses[i]), "last_token": responses[i][-1]})
+            "logp_zc": number(solutions.logp_zc[i]), "complete": complete, "tokens": len(responses[i]), "last_token": responses[i][-1],
+            "seconds": seconds / len(texts)})
     return samples
 
 
@@ -1117,9 +1158,32 @@ def summarise(samples, n, beta, resamples=500):
         resampled = spread[key][~spread[key].isnan()]
         row[key] = number(value)
         row[f"{key}_ci"] = resampled.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist() if len(resampled) else None
-    right = complete & (rewards > 0.5)
+    right, tokens, seconds = complete & (rewards > 0.5), column("tokens"), column("seconds").sum().item()
+    # the threshold that is best on every other problem, judged on the others
+    tuned = complete & (torch.arange(P) % 2 == 0).repeat_interleave(n)
+    judged = complete & ~tuned
+    threshold = best_threshold(scores[tuned], rewards[tuned])
+    at_best = grade_metrics(scores[judged], rewards[judged], threshold=threshold)
     return {**row, "log_z": number(log_partition_now(column("logp_zc")[right], beta)), "complete": complete.double().mean().item(),
-            "response_tokens": column("tokens").mean().item()}
+            "response_tokens": tokens.mean().item(), "length_correlation": number(rank_correlation(scores[complete], tokens[complete])),
+            "threshold": number(threshold), **{f"{key}_at_threshold": number(at_best[key]) for key in ("f1", "tpr", "tnr")},
+            "reliability": reliability(*graded), "seconds": seconds,
+            # what reading the grade has added to sampling: one token a complete solution, and its share of the seconds
+            "self_reward_tokens": int(complete.sum()), "self_reward_seconds": seconds * (complete.sum() / (complete.sum() + tokens.sum())).item()}
+
+
+def mean_of_sets(rows):
+    """The row «mean»: each headline averaged over the rows of several data sets; their independent intervals add in quadrature."""
+    row = {"step": rows[0]["step"], "data": "mean", "problems": sum(row["problems"] for row in rows), "n": rows[0]["n"]}
+    for key in (key for key in rows[0] if f"{key}_ci" in rows[0]):
+        values, spans = [row[key] for row in rows], [row[f"{key}_ci"] for row in rows]
+        if None in values or None in spans:
+            row[key] = row[f"{key}_ci"] = None
+            continue
+        row[key] = sum(values) / len(rows)
+        row[f"{key}_ci"] = [row[key] + sign * math.sqrt(sum((span[i] - x) ** 2 for x, span in zip(values, spans))) / len(rows)
+                            for i, sign in ((0, -1), (1, 1))]
+    return row
 
 
 def evaluate(policy, problems, config, name="", reference=None):
@@ -1325,7 +1389,7 @@ def default_out(model):
 # what a checkpoint's later users need to read its self-reward and to ask it as it was asked in training
 LASTING = ("beta", "self_loss", "temperature", "prompt_suffix", "max_prompt_tokens", "max_response_tokens")
 # what a resumed run may change: none of it alters what is learnt
-FREE = {"out", "resume", "dry_run", "device", "steps", "eval_data", "eval_every", "eval_n", "save_every", "sample_rows", "micro_batch_tokens"}
+FREE = {"out", "resume", "dry_run", "tensorboard", "device", "steps", "eval_data", "eval_every", "eval_n", "save_every", "sample_rows", "micro_batch_tokens"}
 
 
 def lock(folder):
@@ -1360,6 +1424,17 @@ def open_folder(config):
     if WORLD > 1:
         dist.barrier()
     return out, saved or recover(out), held
+
+
+def print_reliability(rows):
+    """How often solutions of each grade are right, with the other figures of the grade that the table leaves out."""
+    for row in rows:
+        print(f"\n{row['data']}: grade → share of right solutions (how many):", ", ".join(
+            f"{mean:.2f} → {accuracy:.2f} ({count})" for count, mean, accuracy in row["reliability"] if count))
+        shown = {key: "–" if row[key] is None else f"{row[key]:.2f}" for key in ("tpr", "tnr", "threshold", "tpr_at_threshold",
+                 "tnr_at_threshold", "length_correlation")}
+        print(", ".join(f"{key} {value}" for key, value in shown.items()) + f"; self-rewarding took {row['self_reward_tokens']} tokens "
+              f"and {row['self_reward_seconds']:.1f} of {row['seconds']:.1f} s of sampling")
 
 
 def save(out, policy, optimizer, step, c_ref_std, config):
@@ -1510,7 +1585,16 @@ def train(config, watch_signals=list):
         reference.requires_grad_(False)
     read_back(out / "metrics.jsonl", first)
     results = read_back(out / "eval.jsonl", first)
+    if config.tensorboard:
+        from torch.utils.tensorboard import SummaryWriter  # an extra package, which `check` has looked for
+    board = SummaryWriter(out, purge_step=first + 1) if config.tensorboard and RANK == 0 else None
     stop = watch_signals()
+
+    def log(file, row, prefix=""):
+        append_json(out / file, row)
+        for name, value in row.items() if board else ():
+            if isinstance(value, (int, float)):
+                board.add_scalar(prefix + name, value, row["step"])
 
     def stopping():
         return bool(add_up(torch.tensor(len(stop))))  # a signal to one process is one to all
@@ -1524,7 +1608,7 @@ def train(config, watch_signals=list):
                 return
             row, of_row = evaluate(policy, rows, config, name, reference)
             results.append({"step": step, **row})
-            append_json(out / "eval.jsonl", results[-1])
+            log("eval.jsonl", results[-1], f"{name}/")
             samples += of_row
         replace_text(out / "samples.jsonl", "".join(json.dumps(row) + "\n" for row in samples))
 
@@ -1537,7 +1621,7 @@ def train(config, watch_signals=list):
         if not stopping():
             rows = problems_of_step(problems, step, config)
             line, solutions, texts, rewards, scores = training_step(policy, optimizer, rows, step, config, reference)
-            append_json(out / "metrics.jsonl", line)
+            log("metrics.jsonl", line)
             done = step + 1
             bar.set_postfix(reward=f"{line['reward']:.2f}", f1="–" if line["f1"] is None else f"{line['f1']:.2f}",
                             tokens_per_s=f"{line['sample_tokens_per_s']:.0f}")
@@ -1624,30 +1708,36 @@ def score_file(config):
 def evaluate_only(config):
     """The benchmark table of a trained model. Finished problems are kept in --out, so an interrupted evaluation goes on there."""
     out = Path(config.out or f"runs/eval-{Path(config.model).name}")
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(path.name != ".lock" for path in out.iterdir()):
         then, now = (dataclasses.asdict(c) for c in (read_settings(out / "config.json"), config))
         changed = [f"--{k} {then[k]}" for k in now if k not in FREE - {"eval_n"} and now[k] != then[k]]
         if changed or not then["eval_only"]:
             raise UserError(f"{out} holds something else than this evaluation ({', '.join(changed)}); name another folder with --out.")
+    if WORLD > 1:
+        join(choose_device(config.device))
     policy = load_grader(config)
     sets = {name: add_prompts(load_problems(name, False, config), policy.tokenizer, config, name) for name in config.eval_data}
-    out.mkdir(parents=True, exist_ok=True)
-    replace_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
     rows, n, path = [], config.eval_n, out / "samples.jsonl"
     done = [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")] if path.exists() else []
+    if WORLD > 1:
+        dist.barrier()  # all have read before the first one writes
+    held = lock(out)
+    replace_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
     kept = {name: [row for row in done if row["data"] == name] for name in dict.fromkeys(row["data"] for row in done)}
     kept = {name: samples[: len(samples) // n * n] for name, samples in kept.items()}  # whole problems only
     replace_text(path, "".join(json.dumps(row) + "\n" for samples in kept.values() for row in samples))
     for name, problems in sets.items():
         samples = kept.get(name, [])
-        for i in tqdm(range(len(samples) // n, len(problems), 16), desc=name):
+        for i in progress(range(len(samples) // n, len(problems), 16), desc=name):
             more = solve(policy, problems[i : i + 16], config, name)
-            with path.open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in more)
+            append_json(path, *more)
             samples += more
         rows.append({"step": 0, "data": name, "problems": len(problems), "n": n, **summarise(samples, n, config.beta)})
+    rows += [mean_of_sets(rows)] * (len(rows) > 1)
     replace_text(out / "eval.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     print_table(rows)
+    print_reliability([row for row in rows if "reliability" in row])
+    del held
 
 
 # -------------------------------------------------------------------------------------------------- the command line
@@ -1661,15 +1751,16 @@ def parse(arguments):
         raise UserError(message[0].upper() + message[1:] + "; see --help.")
 
     parser.error = refuse
+    section = None
     for f in dataclasses.fields(Config):
-        default = f.default_factory()
+        default, section = f.default_factory(), parser.add_argument_group(f.metadata["group"]) if f.metadata["group"] else section
         shown = "" if default is None else f" [{' '.join(default) if isinstance(default, list) else default}]"
         options = {"help": (f.metadata["help"] + shown).replace("%", "%%"), "default": argparse.SUPPRESS}
         if f.type is bool:
-            parser.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, **options)
+            section.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, **options)
         else:
             kind = next(t for t in (int, float, str) if t.__name__ in str(f.type))
-            parser.add_argument(*(["--eval_n", "--n"] if f.name == "eval_n" else [f"--{f.name}"]), type=kind, nargs="+" if isinstance(default, list) else None, metavar="X", **options)
+            section.add_argument(*(["--eval_n", "--n"] if f.name == "eval_n" else [f"--{f.name}"]), type=kind, nargs="+" if isinstance(default, list) else None, metavar="X", **options)
 
     def underscored(word):  # --group-size=4 → --group_size=4
         flag, equals, value = word.partition("=")

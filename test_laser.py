@@ -1,5 +1,6 @@
 """Each test holds an equation or a promise of laser.py against something independent of it: a closed form, a brute force, a
 second path through the code, an undisturbed run. `pytest` runs them all on a CPU."""
+import importlib.util
 import io
 import itertools
 import json
@@ -465,6 +466,41 @@ def test_grade_metrics_against_pair_counting_and_weights_against_repetition():
         assert {k: v[i].item() for k, v in weighted.items()} == pytest.approx({k: v.item() for k, v in repeated_rows.items()})
 
 
+def test_the_best_threshold_is_the_one_that_brute_force_finds():
+    rng = random.Random(0)
+    for _ in range(40):
+        n = rng.randint(2, 12)
+        scores = torch.tensor([rng.choice([0.1, 0.2, 0.25, 0.6, 0.9, 1.3]) for _ in range(n)])
+        rewards = torch.tensor([float(rng.random() < 0.4) for _ in range(n)])
+        found = laser.best_threshold(scores, rewards)
+        if len(set(rewards.tolist())) == 1:
+            assert math.isnan(found)
+            continue
+        f1 = lambda t: laser.grade_metrics(scores, rewards, threshold=t)["f1"].item()  # noqa: E731
+        assert f1(found) == pytest.approx(max(f1(t) for t in (0, 0.15, 0.22, 0.4, 0.7, 1.0, 2)))
+
+
+def test_rank_correlation_and_reliability_by_counting():
+    rng = random.Random(0)
+    x, y = ([rng.randint(0, 9) / 9 for _ in range(50)] for _ in range(2))
+    rank = lambda values: [sum(w < v for w in values) + (values.count(v) + 1) / 2 for v in values]  # noqa: E731
+    assert laser.rank_correlation(torch.tensor(x), torch.tensor(y)) == pytest.approx(statistics.correlation(rank(x), rank(y)))
+    assert laser.rank_correlation(torch.tensor(x), torch.tensor(x).exp()) == pytest.approx(1)
+    scores, rewards = torch.rand(300, dtype=torch.float64) * 1.4 - 0.2, (torch.rand(300) < 0.4).double()
+    bins = laser.reliability(scores, rewards)
+    assert sum(count for count, _, _ in bins) == 300 and all(0.1 * i <= mean <= 0.1 * i + 0.1 for i, (_, mean, _) in enumerate(bins))
+    gap = sum(count * abs(mean - accuracy) for count, mean, accuracy in bins) / 300
+    assert gap == pytest.approx(laser.grade_metrics(scores, rewards)["ece"].item())
+
+
+def test_the_mean_over_sets_and_its_interval():
+    rows = [{"step": 0, "data": d, "problems": 10, "n": 4, "f1": None, "f1_ci": None, "mean@1": v, "mean@1_ci": [v - 0.03, v + 0.04]}
+            for d, v in (("a", 0.2), ("b", 0.6))]
+    mean = laser.mean_of_sets(rows)
+    assert mean["mean@1"] == pytest.approx(0.4) and mean["f1"] is None and mean["problems"] == 20
+    assert mean["mean@1_ci"] == pytest.approx([0.4 - 0.03 / math.sqrt(2), 0.4 + 0.04 / math.sqrt(2)])
+
+
 def test_grade_metrics_of_an_empty_class_are_undefined_and_of_a_blind_one_zero():
     scores = torch.tensor([0.1, 0.2, 0.9])
     one_class = laser.grade_metrics(scores, torch.ones(3))
@@ -847,6 +883,33 @@ def test_scores_of_given_responses_are_the_samplers(finished, tmp_path, capsys):
     assert laser.main(command) == 2 and "exists" in capsys.readouterr().err
 
 
+def test_the_benchmark_table_of_several_sets_has_their_mean(finished, tmp_path, capsys):
+    command = ["--model", finished[0] / "checkpoint", "--eval_only", "--eval_data", "pairs-heldout", "pairs-hard", "--n", 2, "--out", tmp_path / "e"]
+    assert here(*command) == 0
+    first, second, mean = lines(tmp_path / "e" / "eval.jsonl")
+    assert mean["data"] == "mean" and mean["mean@1"] == pytest.approx((first["mean@1"] + second["mean@1"]) / 2)
+    printed = capsys.readouterr().out
+    assert "grade → share of right" in printed and "self-rewarding took" in printed
+    samples = [row for row in lines(tmp_path / "e" / "samples.jsonl") if row["data"] == "pairs-hard"]
+    assert second["self_reward_tokens"] == sum(row["complete"] for row in samples)
+
+
+def test_help_groups_the_flags_as_the_file_does(capsys):
+    with pytest.raises(SystemExit):
+        laser.main(["--help"])
+    printed = capsys.readouterr().out
+    places = [printed.index(f"\n{title}") for title in ("model and data:", "sampling:", "self-reward:", "optimisation:", "evaluation", "test time")]
+    assert places == sorted(places) and "[128]" in printed
+
+
+def test_tensorboard_gets_the_scalars_or_is_refused_with_a_sentence(tmp_path, capsys):
+    code = here(*FAST, "--warm_start_steps", 0, "--steps", 1, "--tensorboard", "--out", tmp_path / "t")
+    if importlib.util.find_spec("tensorboard") is None:
+        assert code == 2 and "pip install tensorboard" in capsys.readouterr().err and not (tmp_path / "t").exists()
+    else:
+        assert code == 0 and list((tmp_path / "t").glob("events.*"))
+
+
 def test_an_interrupted_evaluation_goes_on(finished, tmp_path):
     rows = laser.pair_problems("pairs-heldout", 40)
     data = tmp_path / "held.jsonl"
@@ -857,7 +920,10 @@ def test_an_interrupted_evaluation_goes_on(finished, tmp_path):
     (tmp_path / "b" / "samples.jsonl").write_text(whole[: len(whole) // 2])  # as a kill in mid-write leaves it
     assert laser.main([*command, "--out", str(tmp_path / "b")]) == 0
     for name in ("samples.jsonl", "eval.jsonl"):  # grades to rounding: other rows ran beside these
-        for one, other in zip(lines(tmp_path / "a" / name), lines(tmp_path / "b" / name), strict=True):
+        for one, other in zip(*(without_times(lines(tmp_path / run / name)) for run in "ab"), strict=True):
+            if "reliability" in one:
+                bins = [torch.tensor(row.pop("reliability"), dtype=torch.float64) for row in (one, other)]
+                assert torch.allclose(*bins, atol=1e-4, equal_nan=True)
             assert one.keys() == other.keys() and all(one[k] == pytest.approx(other[k], abs=1e-4) for k in one)
     assert laser.main([*command[:-1], "8", "--out", str(tmp_path / "b")]) == 2
 
