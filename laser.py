@@ -109,7 +109,7 @@ class Config:
     resume: bool = knob(False, "continue the run in --out from its checkpoint")
     seed: int = knob(0, "seed of everything random")
     device: str = knob("auto", "auto, cpu, cuda or cuda:N")
-    param_dtype: str = knob("auto", "of weights and AdamW moments: float32, or bfloat16 with stochastic rounding (auto: float32 if it fits)")
+    param_dtype: str = knob("auto", "of weights and AdamW moments: float32, or bfloat16 rounded stochastically (auto: what fits)")
 
     steps: int = knob(1000, "training steps in all", "sampling")
     prompts_per_step: int = knob(128, "P, problems a step")
@@ -178,11 +178,13 @@ def check(config):
     refuse_if(config.self_loss == "ce" and config.exact_reference,
               "--self_loss ce grades by π(z_c) itself and has no reference; drop --exact_reference.")
     refuse_if(config.c_ref is not None and not -math.inf < config.c_ref < 0, "--c_ref is a log-probability: it must be negative.")
-    refuse_if(config.c_ref is not None and config.exact_reference, "--exact_reference takes the place of --c_ref; give one of them, from a starting model that is not trained yet.")
+    refuse_if(config.c_ref is not None and config.exact_reference,
+              "--exact_reference takes the place of --c_ref; give one of them, with a starting model that is not trained yet.")
     at_test_time = config.ask is not None or config.score or config.eval_only
     refuse_if(WORLD > 1 and (config.ask is not None or config.score), "--ask and --score need one process; start them without torchrun.")
     refuse_if(at_test_time and config.exact_reference, "--exact_reference is for training; grades at test time use --c_ref.")
-    refuse_if(config.steps > 0 and config.temperature == 0 and not at_test_time, "--temperature 0 samples G equal solutions; training needs more than 0.")
+    refuse_if(config.steps > 0 and config.temperature == 0 and not at_test_time,
+              "--temperature 0 samples G equal solutions; training needs more than 0.")
     refuse_if(config.warm_start_steps > 0 and config.data not in PAIRS,
               "--warm_start_steps needs worked solutions, which only --data pairs has; set it to 0.")
     refuse_if(config.tensorboard and importlib.util.find_spec("tensorboard") is None,
@@ -271,7 +273,8 @@ def load_problems(name, train, config):
             raise UserError(f"{name} has no {what} column {given or 'of a known name'}; name one of {rows.column_names} with "
                             f"--{what}_column.")
         columns.append(column)
-    rows = [{"problem": str(p), "answer": gold_answer(a)} for p, a in zip(*(rows[c] for c in columns)) if p is not None and a is not None]
+    cells = zip(*(rows[column] for column in columns))
+    rows = [{"problem": str(p), "answer": gold_answer(a)} for p, a in cells if p is not None and a is not None]
     if not rows:
         raise UserError(f"{name} has no problems; give data with at least one row.")
     return rows
@@ -291,7 +294,8 @@ def add_prompts(rows, tokenizer, config, name):
     rows = [{**row, "prompt": encode_prompt(tokenizer, row["problem"], config.prompt_suffix)} for row in rows]
     kept = [row for row in rows if 0 < len(row["prompt"]) <= config.max_prompt_tokens]
     if len(kept) < len(rows):
-        print(f"{name}: {len(rows) - len(kept)} of {len(rows)} problems dropped, prompt empty or longer than {config.max_prompt_tokens} tokens")
+        print(f"{name}: {len(rows) - len(kept)} of {len(rows)} problems dropped, prompt empty or longer than "
+              f"{config.max_prompt_tokens} tokens")
     if not kept:
         raise UserError(f"Every prompt of {name} is empty or longer than {config.max_prompt_tokens} tokens; raise --max_prompt_tokens.")
     return kept
@@ -361,7 +365,8 @@ def load_model(name, device, dtype, seed):
         return model, tokenizer
     # The sampler's cache holds every token in the slot of its position, and log-probs are read by `head(hidden)`: both are
     # right for plain causal transformers only, so a model that differs is refused rather than trained on wrong numbers.
-    kinds = set(getattr(model.config, "layer_types", None) or ["sliding_window" if getattr(model.config, "sliding_window", None) else "full_attention"])
+    sliding = getattr(model.config, "sliding_window", None)
+    kinds = set(getattr(model.config, "layer_types", None) or ["sliding_window" if sliding else "full_attention"])
     if kinds != {"full_attention"}:
         raise UserError(f"{name} has layers of kind {', '.join(sorted(kinds))}; only full attention is supported.")
     if model.get_input_embeddings().weight.size(0) < len(tokenizer):
@@ -375,10 +380,10 @@ def load_model(name, device, dtype, seed):
         prompts, size = [[1], [1, 2, 0]], len(tokenizer) - 1
         drawn = sample(model, prompts, 1, uniforms(2, 4, "probe"), [size], size)
         for prompt, response, sampled in zip(prompts, drawn.responses(), drawn.logps):
-            logits = model(torch.tensor([prompt + response], device=device), use_cache=False).logits[0, len(prompt) - 1 : -1].float()
-            own = logits.log_softmax(-1)[range(len(response)), response]
-            ours = token_logps(model, [prompt], [response], size)[0][0]
-            if not all(torch.allclose(own, x[: len(response)], atol=1e-3 if own.dtype == model.dtype else 0.2) for x in (sampled, ours)):
+            logits = model(torch.tensor([prompt + response], device=device), use_cache=False).logits[0, len(prompt) - 1 : -1]
+            own = logits.float().log_softmax(-1)[range(len(response)), response]
+            ours, most = token_logps(model, [prompt], [response], size)[0][0], 1e-3 if model.dtype == torch.float32 else 0.2
+            if not all(torch.allclose(own, x[: len(response)], atol=most) for x in (sampled, ours)):
                 raise UserError(f"{name} computes its logits in a way that this sampler does not follow; choose another model.")
     if device.type == "cuda":
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -415,7 +420,8 @@ def choose_token(wanted, model, tokenizer, eos_ids):
     elif wanted.removeprefix("-").isdecimal() and wanted.isascii():
         token = int(wanted)
     else:
-        ids = [tokenizer.get_vocab()[wanted]] if wanted in tokenizer.get_vocab() else tokenizer.encode(wanted, add_special_tokens=False)
+        known = tokenizer.get_vocab()
+        ids = [known[wanted]] if wanted in known else tokenizer.encode(wanted, add_special_tokens=False)
         if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
             raise UserError(f"--token {wanted!r} is not one token of this tokenizer; give a special token or an id.")
         token = ids[0]
@@ -468,9 +474,11 @@ def dry_run(config):
     c, parameters, each = model.config, model.num_parameters(), 4 if dtype == "float32" else 2
     compute, rows = next(model.parameters()).element_size(), config.micro_batch_tokens
     layer = 12 + 4 * c.intermediate_size / c.hidden_size  # numbers that one layer keeps for its backward pass, per hidden number
-    held = {"weights": parameters * each // WORLD, "gradients": parameters * each // WORLD, "AdamW moments": 2 * parameters * each // WORLD,
+    kept = c.num_hidden_layers + 1.2 * layer if on_gpu else c.num_hidden_layers * layer  # with and without gradient checkpointing
+    share = parameters * each // WORLD
+    held = {"weights": share, "gradients": share, "AdamW moments": 2 * share,
             "gathered weights": parameters * compute * (WORLD > 1 or compute < each),  # while sampling
-            "activations": int(rows * c.hidden_size * compute * (c.num_hidden_layers + 1.2 * layer if on_gpu else c.num_hidden_layers * layer)),
+            "activations": int(rows * c.hidden_size * compute * kept),
             "loss": 4 * LOGITS_COPIES * min(LOGITS_AT_A_TIME, rows * c.vocab_size),
             "cache per solution": kv_bytes(model) * (config.max_prompt_tokens + config.max_response_tokens)}
     memory, lasting = memory_of(device), held["weights"] + held["AdamW moments"]
@@ -479,7 +487,8 @@ def dry_run(config):
     print(f"{config.model}: {parameters:,} parameters, kept in {dtype}; {device} with {memory / 2**30:.1f} GiB; processes: {WORLD}")
     for kind, size in held.items():
         print(f"{kind:>20} {size / 2**30:10.3f} GiB")
-    print(f"training takes {training / 2**30:.2f} GiB; while sampling, {max(fits, 0)} solutions of {config.max_response_tokens} tokens fit at a time")
+    print(f"training takes {training / 2**30:.2f} GiB; while sampling, {max(fits, 0)} solutions of {config.max_response_tokens} tokens fit "
+          "at a time")
     if training > memory or fits < 1:
         print("this does not fit: lower --micro_batch_tokens or --max_response_tokens, or use more GPUs with torchrun")
     return held
@@ -1016,10 +1025,12 @@ def grade_metrics(scores, rewards, weights=None, threshold=0.5):
 
 
 def best_threshold(scores, rewards):
-    """The threshold at which the f1 of (N,) scores against 0/1 rewards is largest, halfway between two scores; nan if a class is empty."""
+    """The threshold at which the f1 of (N,) scores against 0/1 rewards is largest: scalar, halfway between two scores, or nan if a
+    class is empty."""
     scores, order = scores.sort(descending=True)
     right = rewards[order].double()
-    tpr, tnr = right.cumsum(0) / right.sum(), 1 - (1 - right).cumsum(0) / (1 - right).sum()  # if the first i + 1 are said to be right
+    # of the cut after the i-th score: the share of right ones above it, and of wrong ones below
+    tpr, tnr = right.cumsum(0) / right.sum(), 1 - (1 - right).cumsum(0) / (1 - right).sum()
     below = torch.cat([scores[1:], scores[-1:] - 1])
     f1 = torch.where(scores > below, 2 * tpr * tnr / (tpr + tnr), -1.0).nan_to_num(0.0)  # equal scores cannot be parted
     best = f1.argmax()
@@ -1128,7 +1139,8 @@ def solve(policy, problems, config, name="", reference=None):
     for i, (text, complete) in enumerate(zip(texts, solutions.complete.tolist())):
         row = problems[i // n]
         samples.append({  # a cut solution has not given its answer yet, whatever stands in it
-            "data": name, "problem": row["problem"], "gold": row["answer"], "response": text, "answer": extract_answer(text) if complete else None,
+            "data": name, "problem": row["problem"], "gold": row["answer"], "response": text,
+            "answer": extract_answer(text) if complete else None,
             "reward": reward(text, row["answer"]) if complete else 0.0, "self_reward": number(scores[i]),
             "logp_zc": number(solutions.logp_zc[i]), "complete": complete, "tokens": len(responses[i]), "last_token": responses[i][-1],
             "seconds": seconds / len(texts)})
@@ -1141,7 +1153,10 @@ def summarise(samples, n, beta, resamples=500):
     The bootstrap resamples problems, as solutions of one problem are not independent. Undefined figures are None.
     """
     P = len(samples) // n
-    column = lambda key, missing=0.0: torch.tensor([missing if row[key] is None else row[key] for row in samples], dtype=torch.float64)  # noqa: E731
+
+    def column(key):
+        return torch.tensor([row[key] or 0.0 for row in samples], dtype=torch.float64)
+
     rewards, scores, complete = column("reward"), column("self_reward"), column("complete").bool()
     answers = [row["answer"] for row in samples]
     classes = torch.tensor([[-1 if c is None else c for c in group(answers[i : i + n])] for i in range(0, P * n, n)])
@@ -1169,7 +1184,8 @@ def summarise(samples, n, beta, resamples=500):
             "threshold": number(threshold), **{f"{key}_at_threshold": number(at_best[key]) for key in ("f1", "tpr", "tnr")},
             "reliability": reliability(*graded), "seconds": seconds,
             # what reading the grade has added to sampling: one token a complete solution, and its share of the seconds
-            "self_reward_tokens": int(complete.sum()), "self_reward_seconds": seconds * (complete.sum() / (complete.sum() + tokens.sum())).item()}
+            "self_reward_tokens": int(complete.sum()),
+            "self_reward_seconds": seconds * (complete.sum() / (complete.sum() + tokens.sum())).item()}
 
 
 def mean_of_sets(rows):
@@ -1184,12 +1200,6 @@ def mean_of_sets(rows):
         row[f"{key}_ci"] = [row[key] + sign * math.sqrt(sum((span[i] - x) ** 2 for x, span in zip(values, spans))) / len(rows)
                             for i, sign in ((0, -1), (1, 1))]
     return row
-
-
-def evaluate(policy, problems, config, name="", reference=None):
-    """Sample, grade and vote on problems: (one row for eval.jsonl, the rows for samples.jsonl)."""
-    samples = solve(policy, problems, config, name, reference)
-    return {"data": name, "problems": len(problems), "n": config.eval_n, **summarise(samples, config.eval_n, config.beta)}, samples
 
 
 # ----------------------------------------------------------------------------------------------------------- the run
@@ -1214,11 +1224,11 @@ class BF16AdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self):
-        for group in self.param_groups:
-            group["step"] += 1
-            (b1, b2), lr = group["betas"], group["lr"]
-            generator = torch.Generator(group["params"][0].device).manual_seed(seed_of("rounding", group["step"], RANK))
-            for p in group["params"]:
+        for settings in self.param_groups:
+            settings["step"] += 1
+            (b1, b2), lr, step = settings["betas"], settings["lr"], settings["step"]
+            generator = torch.Generator(settings["params"][0].device).manual_seed(seed_of("rounding", step, RANK))
+            for p in settings["params"]:
                 if p.grad is None:
                     continue
                 state = self.state[p]
@@ -1229,8 +1239,8 @@ class BF16AdamW(torch.optim.Optimizer):
                 for w, g, m, v in zip(*(x.contiguous().view(-1).split(2**26) for x in mine)):
                     g = g.float()
                     m32, v32 = m.float().lerp(g, 1 - b1), v.float().lerp(g * g, 1 - b2)
-                    change = (m32 / (1 - b1 ** group["step"])) / ((v32 / (1 - b2 ** group["step"])).sqrt() + group["eps"])
-                    self.round_(w, w.float() - lr * (change + group["weight_decay"] * w.float()), generator)
+                    change = (m32 / (1 - b1**step)) / ((v32 / (1 - b2**step)).sqrt() + settings["eps"])
+                    self.round_(w, w.float() - lr * (change + settings["weight_decay"] * w.float()), generator)
                     self.round_(m, m32, generator)
                     self.round_(v, v32, generator)
 
@@ -1252,8 +1262,8 @@ def warm_start(model, tokenizer, problems, config):
     texts = tokenizer([row["solution"] for row in problems], add_special_tokens=False)["input_ids"]
     for step in progress(range(config.warm_start_steps), desc="warm start", leave=False):
         batch = rng.sample(range(len(problems)), 64)
-        for group in optimizer.param_groups:
-            group["lr"] = config.warm_start_lr * (1 - step / config.warm_start_steps)
+        for settings in optimizer.param_groups:
+            settings["lr"] = config.warm_start_lr * (1 - step / config.warm_start_steps)
         # as in pretraining, EOS is followed by another document: what comes after EOS, where z_c is read, is not left to chance
         documents = [texts[i] + [eos] + problems[i - 1]["prompt"][:1] for i in batch]
         logps, _ = token_logps(model, [problems[i]["prompt"] for i in batch], documents, eos)
@@ -1270,7 +1280,8 @@ def problems_of_step(problems, step, config):
     for i in range(step * config.prompts_per_step, (step + 1) * config.prompts_per_step):
         epoch, place = divmod(i, len(problems))
         if epoch not in order:
-            order[epoch] = torch.randperm(len(problems), generator=torch.Generator().manual_seed(seed_of("order", config.seed, epoch)))
+            generator = torch.Generator().manual_seed(seed_of("order", config.seed, epoch))
+            order[epoch] = torch.randperm(len(problems), generator=generator)
         chosen.append(problems[order[epoch][place]])
     return chosen
 
@@ -1288,7 +1299,8 @@ def measure_c_ref(policy, problems, config):
     said, of = sum(r.count(token) for r in responses), sum(map(len, responses))
     if said > 5 + 3 * of / model.get_input_embeddings().weight.size(0):  # clearly more than uniform noise would
         raise UserError(f"The model itself says token {token} ({said} times in {of} tokens); choose a --token that it never uses.")
-    _, logp_zc = score(model, [p for p in prompts for _ in range(config.group_size)], responses, token, budget=config.micro_batch_tokens)
+    prompts = [p for p in prompts for _ in range(config.group_size)]
+    _, logp_zc = score(model, prompts, responses, token, budget=config.micro_batch_tokens)
     return logp_zc.mean().item(), logp_zc.std().item()
 
 
@@ -1323,7 +1335,8 @@ def replace_folder(final, *writers):
             os.close(handle)
     except Exception as error:  # safetensors and torch have their own kinds for a full disk
         shutil.rmtree(new, ignore_errors=True)
-        raise UserError(f"Cannot save {final} ({one_line(error)}); what was saved before is kept: make room and go on with --resume.") from error
+        raise UserError(f"Cannot save {final} ({one_line(error)}); what was saved before is kept: make room and go on with "
+                        "--resume.") from error
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.rename(old)
@@ -1354,7 +1367,7 @@ def append_json(path, *rows):
 
 
 def read_back(path, step):
-    """The rows of a JSON-lines log up to `step`; what came later, a torn last line included, is cut off: it is about to be repeated."""
+    """The rows of a JSON-lines log up to `step`; what came later, a torn last line included, is cut off, as it will be repeated."""
     if not path.exists():
         return []
     try:
@@ -1382,6 +1395,31 @@ def read_settings(path):
     return read_json(path, lambda settings: Config(**settings))
 
 
+def evaluate(policy, sets, step, config, out, reference=None, go_on=True, stopping=lambda: False):
+    """Sample, grade and vote on data sets {name: problems}: their rows for eval.jsonl; the solutions go to out/samples.jsonl.
+
+    Solutions of this step that are there already are kept, if `go_on`: an interrupted evaluation loses at most 64 problems.
+    When `stopping()` turns true, the rows of the sets that are done are returned.
+    """
+    n, path, rows = config.eval_n, out / "samples.jsonl", []
+    done = [row for row in read_back(path, step) if row["step"] == step and go_on]
+    if WORLD > 1:
+        dist.barrier()  # all have read before the first one writes
+    of_set = {name: [row for row in done if row["data"] == name] for name in sets}
+    of_set = {name: samples[: len(samples) // n * n] for name, samples in of_set.items()}  # whole problems only
+    replace_text(path, "".join(json.dumps(row) + "\n" for samples in of_set.values() for row in samples))
+    for name, problems in sets.items():
+        samples = of_set[name]
+        for i in progress(range(len(samples) // n, len(problems), 64), desc=name, leave=False, delay=2):
+            if stopping():
+                return rows
+            more = [{"step": step, **row} for row in solve(policy, problems[i : i + 64], config, name, reference)]
+            append_json(path, *more)
+            samples += more
+        rows.append({"step": step, "data": name, "problems": len(problems), "n": n, **summarise(samples, n, config.beta)})
+    return rows
+
+
 def default_out(model):
     return f"runs/{Path(model).stem if model.endswith('.json') else Path(model).name}"
 
@@ -1389,7 +1427,8 @@ def default_out(model):
 # what a checkpoint's later users need to read its self-reward and to ask it as it was asked in training
 LASTING = ("beta", "self_loss", "temperature", "prompt_suffix", "max_prompt_tokens", "max_response_tokens")
 # what a resumed run may change: none of it alters what is learnt
-FREE = {"out", "resume", "dry_run", "tensorboard", "device", "steps", "eval_data", "eval_every", "eval_n", "save_every", "sample_rows", "micro_batch_tokens"}
+FREE = {"out", "resume", "dry_run", "tensorboard", "device", "steps", "eval_data", "eval_every", "eval_n", "save_every", "sample_rows",
+        "micro_batch_tokens"}
 
 
 def lock(folder):
@@ -1454,7 +1493,7 @@ def save(out, policy, optimizer, step, c_ref_std, config):
 def restore(optimizer, path):
     """Load the moments that `save` wrote, each process its shards of them: their number may have changed."""
     state = torch.load(path, map_location="cpu", mmap=True)["optimizer"]
-    for p, moments in zip((p for group in optimizer.param_groups for p in group["params"]), state["state"].values()):
+    for p, moments in zip(optimizer.param_groups[0]["params"], state["state"].values()):
         for name, x in moments.items():
             if isinstance(p, DTensor) and x.shape == p.shape:
                 moments[name] = distribute_tensor(x.to(p.device), p.device_mesh, p.placements, src_data_rank=None)
@@ -1542,7 +1581,7 @@ def train(config, watch_signals=list):
     began, warm = str(out / "warm_start") if (out / "warm_start").exists() else config.model, config.warm_start_steps > 0
     state, first = {"param_dtype": choose_dtype(config, device), "c_ref_std": None}, 0
     if saved:
-        state = read_json(saved / "laser.json", lambda state: {**state, "step": int(state["step"]), "c_ref": float(state["laser"]["c_ref"])})
+        state = read_json(saved / "laser.json", lambda told: {**told, "c_ref": float(told["laser"]["c_ref"])})
         first = state["step"]
     model, tokenizer = load_model(str(saved or began), device, state["param_dtype"], config.seed)
     problems = add_prompts(problems, tokenizer, config, config.data)
@@ -1574,7 +1613,8 @@ def train(config, watch_signals=list):
     held = held or lock(out)
     replace_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
     if warm and not saved and began == config.model:
-        replace_folder(out / "warm_start", lambda folder: model.save_pretrained(folder, state_dict=weights), tokenizer.save_pretrained)
+        replace_folder(out / "warm_start", lambda folder: model.save_pretrained(folder, state_dict=weights),
+                       tokenizer.save_pretrained)
     reference = None
     if config.kl or config.exact_reference:  # the starting model, frozen; in memory only if an option asks for it
         if WORLD > 1:
@@ -1602,15 +1642,10 @@ def train(config, watch_signals=list):
     def evaluate_all(step):
         if [row["data"] for row in results if row["step"] == step] == list(eval_sets):
             return  # done before the run was stopped
-        results[:], samples = read_back(out / "eval.jsonl", step - 1), []
-        for name, rows in eval_sets.items():
-            if stopping():
-                return
-            row, of_row = evaluate(policy, rows, config, name, reference)
-            results.append({"step": step, **row})
-            log("eval.jsonl", results[-1], f"{name}/")
-            samples += of_row
-        replace_text(out / "samples.jsonl", "".join(json.dumps(row) + "\n" for row in samples))
+        results[:] = read_back(out / "eval.jsonl", step - 1)
+        for row in evaluate(policy, eval_sets, step, config, out, reference, step == first, stopping):
+            results.append(row)
+            log("eval.jsonl", row, f"{row['data']}/")
 
     # ---- training
     bar = progress(range(first, config.steps), initial=first, total=config.steps, desc="training")
@@ -1671,7 +1706,8 @@ def ask(config):
         print(f"{samples[c]['answer']}: {len(votes[c])} of {len(samples)} votes, self-reward {sum(trust[i] for i in votes[c]):.2f} in all, "
               f"{trust[best]:.2f} for\n    {samples[best]['response'].strip()}")
     if not ranked:
-        print(f"no answer in {len(samples)} solutions, {sum(not row['complete'] for row in samples)} of them cut; raise --max_response_tokens or --eval_n")
+        cut = sum(not row["complete"] for row in samples)
+        print(f"no answer in {len(samples)} solutions, {cut} of them cut; raise --max_response_tokens or --eval_n")
         return
     # the best guess of the chance to be right: the mean grade of the solutions that give the answer
     confidence = sum(trust[i] for i in votes[ranked[0]]) / len(votes[ranked[0]])
@@ -1717,22 +1753,9 @@ def evaluate_only(config):
         join(choose_device(config.device))
     policy = load_grader(config)
     sets = {name: add_prompts(load_problems(name, False, config), policy.tokenizer, config, name) for name in config.eval_data}
-    rows, n, path = [], config.eval_n, out / "samples.jsonl"
-    done = [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")] if path.exists() else []
-    if WORLD > 1:
-        dist.barrier()  # all have read before the first one writes
     held = lock(out)
     replace_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
-    kept = {name: [row for row in done if row["data"] == name] for name in dict.fromkeys(row["data"] for row in done)}
-    kept = {name: samples[: len(samples) // n * n] for name, samples in kept.items()}  # whole problems only
-    replace_text(path, "".join(json.dumps(row) + "\n" for samples in kept.values() for row in samples))
-    for name, problems in sets.items():
-        samples = kept.get(name, [])
-        for i in progress(range(len(samples) // n, len(problems), 16), desc=name):
-            more = solve(policy, problems[i : i + 16], config, name)
-            append_json(path, *more)
-            samples += more
-        rows.append({"step": 0, "data": name, "problems": len(problems), "n": n, **summarise(samples, n, config.beta)})
+    rows = evaluate(policy, sets, 0, config, out)
     rows += [mean_of_sets(rows)] * (len(rows) > 1)
     replace_text(out / "eval.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     print_table(rows)
@@ -1760,11 +1783,14 @@ def parse(arguments):
             section.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, **options)
         else:
             kind = next(t for t in (int, float, str) if t.__name__ in str(f.type))
-            section.add_argument(*(["--eval_n", "--n"] if f.name == "eval_n" else [f"--{f.name}"]), type=kind, nargs="+" if isinstance(default, list) else None, metavar="X", **options)
+            names = [f"--{f.name}", *(["--n"] if f.name == "eval_n" else [])]
+            section.add_argument(*names, type=kind, nargs="+" if isinstance(default, list) else None, metavar="X", **options)
 
     def underscored(word):  # --group-size=4 → --group_size=4
         flag, equals, value = word.partition("=")
-        return flag.replace("-", "_").replace("__", "--", 1).replace("--no_", "--no-") + equals + value if word.startswith("--") else word
+        if not word.startswith("--"):
+            return word
+        return flag.replace("-", "_").replace("__", "--", 1).replace("--no_", "--no-") + equals + value
 
     flags = vars(parser.parse_args(list(map(underscored, sys.argv[1:] if arguments is None else arguments))))
     model = flags.get("model", Config().model)
