@@ -638,6 +638,9 @@ def uniforms(rows, columns, *stream):
     return 1 - torch.rand(rows, columns, generator=generator)
 
 
+PATIENCE = {"cuda": 16}  # steps between looks at who has finished, else 1: a look makes the GPU wait
+
+
 def running_rows(model, tokens):
     """How many solutions of `tokens` slots fit into 60% of the free GPU memory (logits need some, too); 512 on a CPU."""
     if model.device.type != "cuda":
@@ -665,7 +668,7 @@ def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_r
     lengths, logp_zc = torch.zeros(B, dtype=torch.long, device=device), torch.full((B,), -torch.inf, device=device)
     slots = max(map(len, prompts)) + T
     max_rows = max_rows or running_rows(model, slots)
-    patience = 16 if device.type == "cuda" else 1  # steps between looks at who has finished: a look makes the GPU wait
+    patience = PATIENCE.get(device.type, 1)
 
     started, cache, logits = 0, RunningCache(slots), None  # solutions started so far
     # the running rows: which solution each is, its newest token, that token's position, and response tokens so far
@@ -711,7 +714,7 @@ def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_r
         ended = torch.isin(last, eos)
         tokens[row, column] = last
         logps[row, column] = torch.where(done, logps[row, column], logp.gather(1, last[:, None]).squeeze(1))
-        count, slot, used = count + ~done, slot + ~done, used + 1
+        count, slot, used = count + ~done, slot + ~done, min(used + 1, slots)
         lengths[row] = count
         if bar is not None:
             bar.update(len(row))
@@ -1581,7 +1584,8 @@ def train(config, watch_signals=list):
     began, warm = str(out / "warm_start") if (out / "warm_start").exists() else config.model, config.warm_start_steps > 0
     state, first = {"param_dtype": choose_dtype(config, device), "c_ref_std": None}, 0
     if saved:
-        state = read_json(saved / "laser.json", lambda told: {**told, "c_ref": float(told["laser"]["c_ref"])})
+        state = read_json(saved / "laser.json", lambda told: {
+            key: told["laser"]["c_ref"] if key == "c_ref" else told[key] for key in ("step", "c_ref", "c_ref_std", "param_dtype")})
         first = state["step"]
     model, tokenizer = load_model(str(saved or began), device, state["param_dtype"], config.seed)
     problems = add_prompts(problems, tokenizer, config, config.data)

@@ -230,6 +230,15 @@ def test_the_same_solutions_whatever_runs_beside_them(model, max_rows):
     assert torch.allclose(got.logps, expected.logps, atol=1e-5) and torch.allclose(got.logp_zc, expected.logp_zc, atol=1e-5)
 
 
+def test_the_same_solutions_however_long_finished_rows_linger(model, monkeypatch):
+    """As on a GPU, where who has finished is looked at now and then: rows cut at T linger, with no slot left in the cache."""
+    alone = draw(model, max_rows=3)
+    monkeypatch.setattr(laser, "PATIENCE", {"cpu": 16})
+    lingering = draw(model, max_rows=3)
+    assert not alone.complete.all() and torch.equal(alone.tokens, lingering.tokens) and torch.equal(alone.lengths, lingering.lengths)
+    assert torch.allclose(alone.logps, lingering.logps, atol=1e-5) and torch.allclose(alone.logp_zc, lingering.logp_zc, atol=1e-5)
+
+
 def test_the_second_half_of_the_problems_alone_gives_the_same_solutions(model):
     u = laser.uniforms(16, 12, "test", 0)
     both, half = laser.sample(model, PROMPTS, 4, u, [EOS], ZC), laser.sample(model, PROMPTS[2:], 4, u[8:], [EOS], ZC)
@@ -798,6 +807,22 @@ def test_a_dry_run_foretells_what_is_held(capsys):
     model.base_model(torch.tensor([[5] * 24]), past_key_values=prefilled, use_cache=True)
     cache.append(prefilled, torch.tensor([0]))
     assert foretold["cache per solution"] == size(x for pair in cache.kv for x in pair)
+
+
+def test_an_evaluation_that_is_interrupted_in_training_goes_on(finished, tmp_path, monkeypatch):
+    real, calls, arguments = laser.solve, [], [*FAST, "--eval-every", "3", "--out", tmp_path / "i"]
+
+    def interrupted(*rest):
+        calls.append(rest)
+        if len(calls) in (3, 20):  # in the evaluation before step 1, and in the one after step 3
+            raise KeyboardInterrupt
+        return real(*rest)
+
+    monkeypatch.setattr(laser, "solve", interrupted)
+    assert here(*arguments) == 130 and here(*arguments, "--resume") == 130 and here(*arguments, "--resume") == 0
+    assert len(calls) < 3 * 8 + 2 + 8  # the first evaluation went on where it was, the second began anew with its step
+    ours, whole = (without_times(lines(folder / "eval.jsonl")) for folder in (tmp_path / "i", finished[0]))
+    assert ours == whole and same_weights(tmp_path / "i", finished[0])
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(finished, tmp_path, capsys):
