@@ -13,7 +13,7 @@ the log-probability of one special token z_c, read right after the solution's la
         descend(L_policy + alpha * L_self)
     at test time: answer with the largest sum of clip(scores, 0, 1) over the solutions that give it
 
-    python laser.py                        # a tiny model, from random weights, on a CPU, in about two minutes
+    python laser.py                        # a tiny model, from random weights, on a CPU, in under two minutes
     python laser.py --model Qwen2.5-7B     # the same code on a GPU
 
 The file follows the data: settings → problems → model → sampling → self-reward → advantages → losses → one update →
@@ -274,7 +274,9 @@ def load_problems(name, train, config):
                             f"--{what}_column.")
         columns.append(column)
     cells = zip(*(rows[column] for column in columns))
-    rows = [{"problem": str(p), "answer": gold_answer(a)} for p, a in cells if p is not None and a is not None]
+    rows = [{"problem": p, "answer": gold_answer(a)} for p, a in cells if p is not None and a is not None]
+    if not all(isinstance(row["problem"], str) for row in rows):
+        raise UserError(f"{name} has problems in column {columns[0]} that are no text; name a column of text with --problem_column.")
     if not rows:
         raise UserError(f"{name} has no problems; give data with at least one row.")
     return rows
@@ -319,10 +321,12 @@ def character_tokenizer():
 
 def choose_device(wanted):
     """torch.device of a --device setting. Raises UserError if there is no such device."""
-    if wanted == "auto" or WORLD > 1 and wanted == "cuda":
-        return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
-    here = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if wanted not in here:
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    here = ["cpu", "cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count() if WORLD == 1 else 0))]
+    if wanted not in here[: None if torch.cuda.is_available() else 1]:
         raise UserError(f"--device {wanted} is not here; use auto or one of {', '.join(here)}.")
     return torch.device(wanted)
 
@@ -377,12 +381,13 @@ def load_model(name, device, dtype, seed):
                 setattr(module, dropout, 0.0)
     model.eval()
     with torch.no_grad():  # three ways to the same log-probabilities: the sampler's, ours for training, the model's own
-        prompts, size = [[1], [1, 2, 0]], len(tokenizer) - 1
-        drawn = sample(model, prompts, 1, uniforms(2, 4, "probe"), [size], size)
+        prompts, last_id = [[1], [1, 2, 0]], len(tokenizer) - 1  # which plays both EOS and z_c
+        drawn = sample(model, prompts, 1, uniforms(2, 4, "probe"), [last_id], last_id)
         for prompt, response, sampled in zip(prompts, drawn.responses(), drawn.logps):
             logits = model(torch.tensor([prompt + response], device=device), use_cache=False).logits[0, len(prompt) - 1 : -1]
             own = logits.float().log_softmax(-1)[range(len(response)), response]
-            ours, most = token_logps(model, [prompt], [response], size)[0][0], 1e-3 if model.dtype == torch.float32 else 0.2
+            ours = token_logps(model, [prompt], [response], last_id)[0][0]
+            most = 1e-3 if model.dtype == torch.float32 else 0.2 + 0.02 * logits.abs().max().item()  # 8 bits hold no more
             if not all(torch.allclose(own, x[: len(response)], atol=most) for x in (sampled, ours)):
                 raise UserError(f"{name} computes its logits in a way that this sampler does not follow; choose another model.")
     if device.type == "cuda":
@@ -463,7 +468,7 @@ def choose_dtype(config, device):
 
 
 def dry_run(config):
-    """Print what a run will hold in memory, by kind, and what fits; no weight is loaded. Returns bytes by kind, for one process.
+    """Print what a run holds in memory between loading and end, by kind, and what fits. Returns bytes by kind, for one process.
 
     Weights, gradients, moments and the cache are exact; activations (float32 without checkpointing, or bfloat16 with it) and the
     loss are what such shapes were measured to take, to about a tenth.
@@ -478,12 +483,14 @@ def dry_run(config):
     share = parameters * each // WORLD
     held = {"weights": share, "gradients": share, "AdamW moments": 2 * share,
             "gathered weights": parameters * compute * (WORLD > 1 or compute < each),  # while sampling
+            "reference": parameters * compute * (config.exact_reference or config.kl > 0),
             "activations": int(rows * c.hidden_size * compute * kept),
             "loss": 4 * LOGITS_COPIES * min(LOGITS_AT_A_TIME, rows * c.vocab_size),
             "cache per solution": kv_bytes(model) * (config.max_prompt_tokens + config.max_response_tokens)}
-    memory, lasting = memory_of(device), held["weights"] + held["AdamW moments"]
+    memory, lasting = memory_of(device), held["weights"] + held["AdamW moments"] + held["reference"]
     training = lasting + held["gradients"] + held["activations"] + held["loss"]
-    fits = int(0.6 * (memory - lasting - held["gathered weights"]) / held["cache per solution"])
+    free = 0.6 * (memory - lasting - held["gathered weights"]) if on_gpu else 0.3 * memory  # as `running_rows` reckons
+    fits = int(free / held["cache per solution"]) if on_gpu else min(512, int(free / held["cache per solution"]))
     print(f"{config.model}: {parameters:,} parameters, kept in {dtype}; {device} with {memory / 2**30:.1f} GiB; processes: {WORLD}")
     for kind, size in held.items():
         print(f"{kind:>20} {size / 2**30:10.3f} GiB")
@@ -520,10 +527,11 @@ def shard(model):
     for weight in model.parameters():
         dist.broadcast(weight.data, 0)  # random weights and a warm start may differ by rounding
     options = {"mesh": dist.init_device_mesh(model.device.type, (WORLD,)), "mp_policy": MixedPrecisionPolicy(
-        torch.bfloat16 if model.device.type == "cuda" else None, torch.float32, cast_forward_inputs=False)}
+        param_dtype=torch.bfloat16 if model.device.type == "cuda" else None, reduce_dtype=torch.float32, cast_forward_inputs=False)}
     for block in next(module for module in model.modules() if isinstance(module, torch.nn.ModuleList)):
         fully_shard(block, **options)
     fully_shard(model, **options)
+    # FSDP gathers weights around `forward` and around methods named to it: this one runs any function of the model so
     model.passing = types.MethodType(lambda self, f, *args, **kwargs: f(self, *args, **kwargs), model)
     register_fsdp_forward_method(model, "passing")
 
@@ -551,7 +559,7 @@ def add_up(x):
 
 
 def whole(x):
-    """A tensor of a sharded model or optimizer put together, on the first process's CPU; anything else as it is."""
+    """A tensor of a sharded model or optimizer put together, on the first process's CPU (None elsewhere); others as they are."""
     if not isinstance(x, DTensor):
         return x
     x = x.full_tensor()
@@ -600,8 +608,8 @@ class RunningCache(Cache):
 
     def prepare(self, slot, used):
         """Before a step: each row's slot for its new token, and how many slots any row uses."""
-        lines = torch.arange(len(slot) * self.kv[0][0].size(1), device=slot.device).view(len(slot), -1)  # (row, head) pairs
-        self.place, self.used = (lines * self.slots + slot[:, None]).view(-1), used
+        pairs = torch.arange(len(slot) * self.kv[0][0].size(1), device=slot.device).view(len(slot), -1)  # of row and head
+        self.place, self.used = (pairs * self.slots + slot[:, None]).view(-1), used
 
     def update(self, keys, values, layer, *_, **__):
         for store, new in zip(self.kv[layer], (keys, values)):
@@ -642,11 +650,12 @@ PATIENCE = {"cuda": 16}  # steps between looks at who has finished, else 1: a lo
 
 
 def running_rows(model, tokens):
-    """How many solutions of `tokens` slots fit into 60% of the free GPU memory (logits need some, too); 512 on a CPU."""
+    """How many solutions of `tokens` slots fit into 60% of the free memory (logits need some, too); on a CPU at most 512."""
     if model.device.type != "cuda":
-        return 512
+        return max(1, min(512, int(0.3 * memory_of(model.device) / (kv_bytes(model) * tokens))))
     torch.cuda.empty_cache()  # what the last update left reserved is free for the cache
-    return max(1, int(0.6 * torch.cuda.mem_get_info(model.device)[0] / (kv_bytes(model) * tokens)))
+    to_come = sum(p.numel() for p in model.parameters() if isinstance(p, DTensor)) * 2  # blocks not yet gathered, as bfloat16
+    return max(1, int(0.6 * (torch.cuda.mem_get_info(model.device)[0] - to_come) / (kv_bytes(model) * tokens)))
 
 
 @torch.no_grad()
@@ -704,7 +713,7 @@ def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_r
         logp_zc[row] = torch.where(ended, logp[:, token], logp_zc[row])
         if temperature not in (0, 1):
             logp = (logits.float() / temperature).log_softmax(-1)
-        column = count - done.long()
+        column = count - done.long()  # a finished row draws again into its last column, and keeps what is there
         if temperature == 0:
             drawn = logp.argmax(-1)
         else:  # the first token whose cumulative probability reaches u: as u > 0, never one of probability 0
@@ -720,7 +729,7 @@ def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_r
             bar.update(len(row))
         # 3. Let finished rows leave, once they are an eighth of the batch: copying the cache costs about one step.
         if step % patience == 0:
-            stay = ~(done | (count == T) & ~ended)
+            stay = ~(done | ((count == T) & ~ended))
             if (len(row) - int(stay.sum())) * 8 >= len(row):
                 stay = stay.nonzero().squeeze(1)
                 row, last, slot, count, ended = row[stay], last[stay], slot[stay], count[stay], ended[stay]
@@ -731,8 +740,8 @@ def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_r
         # 4. One token further for every running row, each at its own position.
         if len(row):
             cache.prepare(slot, used)
-            hidden_slots = (torch.arange(used, device=device) > slot[:, None])[:, None, None]
-            mask = torch.zeros(hidden_slots.shape, dtype=logits.dtype, device=device).masked_fill_(hidden_slots, -torch.inf)
+            beyond = (torch.arange(used, device=device) > slot[:, None])[:, None, None]
+            mask = torch.zeros(beyond.shape, dtype=logits.dtype, device=device).masked_fill_(beyond, -torch.inf)
             hidden = model.base_model(input_ids=last[:, None], position_ids=slot[:, None], past_key_values=cache,
                                       attention_mask=mask, use_cache=True).last_hidden_state
             logits = head(hidden[:, -1])
@@ -913,7 +922,8 @@ def class_weights(rewards, complete, balanced=True):
     """(B,) weights of the solutions in the self-reward loss, over the whole step: 0 where cut.
 
     Balanced: N/(2 N_c) for a right one and N/(2 N_i) for a wrong one, over N = N_c + N_i complete solutions; so both classes
-    weigh half, and grading everything «wrong» does not pay when most are. Divided by N here, so that the loss is a plain sum.
+    weigh half, and grading everything «wrong» does not pay when most are. Returned divided by N: 1/(2 N_c) and 1/(2 N_i), so that
+    the loss is a plain sum.
     """
     complete = complete.bool()
     right, wrong = complete & (rewards > 0.5), complete & (rewards <= 0.5)
@@ -946,6 +956,14 @@ def kl_penalty(logps, ref_logps, mask, total_tokens=None):
 
 
 # -------------------------------------------------------------------------------------------------------- one update
+
+
+def clip_gradient(model, optimizer, most):
+    """Scale the gradient to a norm of at most `most`; returns the norm it had: scalar."""
+    if isinstance(optimizer, BF16AdamW):
+        optimizer.collect()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), most)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def update(model, optimizer, prompts, solutions, rewards, advantages, alpha, c_ref, token, config, ref_logps=None):
@@ -986,8 +1004,7 @@ def update(model, optimizer, prompts, solutions, rewards, advantages, alpha, c_r
         mismatch = torch.where(mask, old_logps - solutions.logps[batch, :T], 0.0).abs()
         sums += counts * torch.stack([loss_policy.detach(), loss_self.detach(), loss_kl.detach() if config.kl else sums.new_zeros(()),
                              (outside & mask).sum() / total, mismatch.sum() / total])
-    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
-    grad_norm, sums = grad_norm.full_tensor() if isinstance(grad_norm, DTensor) else grad_norm, add_up(sums)
+    grad_norm, sums = clip_gradient(model, optimizer, config.grad_clip), add_up(sums)
     if not (torch.isfinite(grad_norm) and torch.isfinite(sums).all()):
         optimizer.zero_grad()
         raise UserError("The loss or its gradient is no longer finite; the last checkpoint is untouched: lower --lr or --alpha.")
@@ -1030,6 +1047,8 @@ def grade_metrics(scores, rewards, weights=None, threshold=0.5):
 def best_threshold(scores, rewards):
     """The threshold at which the f1 of (N,) scores against 0/1 rewards is largest: scalar, halfway between two scores, or nan if a
     class is empty."""
+    if not 0 < rewards.sum() < len(rewards):
+        return math.nan
     scores, order = scores.sort(descending=True)
     right = rewards[order].double()
     # of the cut after the i-th score: the share of right ones above it, and of wrong ones below
@@ -1037,7 +1056,7 @@ def best_threshold(scores, rewards):
     below = torch.cat([scores[1:], scores[-1:] - 1])
     f1 = torch.where(scores > below, 2 * tpr * tnr / (tpr + tnr), -1.0).nan_to_num(0.0)  # equal scores cannot be parted
     best = f1.argmax()
-    return ((scores[best] + below[best]) / 2).item() if 0 < right.sum() < len(right) else math.nan
+    return ((scores[best] + below[best]) / 2).item()
 
 
 def rank_correlation(x, y):
@@ -1218,6 +1237,30 @@ class BF16AdamW(torch.optim.Optimizer):
 
     def __init__(self, params, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "betas": betas, "eps": eps, "step": 0})
+        self.sums = {}
+        self.hooks = [p.register_post_accumulate_grad_hook(self.accumulate) for p in self.param_groups[0]["params"]]
+
+    @staticmethod
+    def pieces(*tensors):
+        """The same pieces of all tensors, this process's shards of them, flat: float32 copies exist for 64 Mi numbers at a time."""
+        return zip(*((x.to_local() if isinstance(x, DTensor) else x).view(-1).split(2**26) for x in tensors))
+
+    def accumulate(self, p):
+        """After each backward pass: add p.grad to the step's sum, rounding stochastically, too, or the hundredth micro-batch would
+        round to nothing beside the sum of the others."""
+        if not self.sums:
+            self.generator = torch.Generator(p.device).manual_seed(seed_of("sums", self.param_groups[0]["step"], RANK))
+        total = self.sums.setdefault(p, p.grad.contiguous())
+        if total is not p.grad:
+            for piece, g in self.pieces(total, p.grad.contiguous()):
+                self.round_(piece, piece.float() + g.float(), self.generator)
+        p.grad = None
+
+    def collect(self):
+        """Before clipping: the sums become the gradients."""
+        for p, total in self.sums.items():
+            p.grad = total
+        self.sums = {}
 
     @staticmethod
     def round_(target, value, generator):
@@ -1237,9 +1280,7 @@ class BF16AdamW(torch.optim.Optimizer):
                 state = self.state[p]
                 if not state:
                     state["m"], state["v"] = torch.zeros_like(p), torch.zeros_like(p)
-                mine = (x.to_local() if isinstance(x, DTensor) else x for x in (p, p.grad, state["m"], state["v"]))
-                # float32 copies exist for 64 Mi numbers at a time
-                for w, g, m, v in zip(*(x.contiguous().view(-1).split(2**26) for x in mine)):
+                for w, g, m, v in self.pieces(p, p.grad, state["m"], state["v"]):
                     g = g.float()
                     m32, v32 = m.float().lerp(g, 1 - b1), v.float().lerp(g * g, 1 - b2)
                     change = (m32 / (1 - b1**step)) / ((v32 / (1 - b2**step)).sqrt() + settings["eps"])
@@ -1272,9 +1313,11 @@ def warm_start(model, tokenizer, problems, config):
         logps, _ = token_logps(model, [problems[i]["prompt"] for i in batch], documents, eos)
         loss = -logps.sum() / sum(map(len, documents))
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        clip_gradient(model, optimizer, 1.0)
         optimizer.step()
         optimizer.zero_grad()
+    for hook in getattr(optimizer, "hooks", ()):
+        hook.remove()  # training's optimizer has its own
 
 
 def problems_of_step(problems, step, config):
@@ -1319,6 +1362,13 @@ def report_c_ref(c_ref, std, config):
               "choose another --token or use --exact_reference", file=sys.stderr)
 
 
+def flush(path):
+    """Wait until a file or folder has reached the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+
+
 def replace_folder(final, *writers):
     """Make or replace a folder: each writer gets the new one's path, which is swapped in by renaming once all has reached the disk.
 
@@ -1333,9 +1383,7 @@ def replace_folder(final, *writers):
         for write in writers:
             write(new)
         for path in (*new.iterdir(), new):
-            handle = os.open(path, os.O_RDONLY)
-            os.fsync(handle)
-            os.close(handle)
+            flush(path)
     except Exception as error:  # safetensors and torch have their own kinds for a full disk
         shutil.rmtree(new, ignore_errors=True)
         raise UserError(f"Cannot save {final} ({one_line(error)}); what was saved before is kept: make room and go on with "
@@ -1344,6 +1392,7 @@ def replace_folder(final, *writers):
     if final.exists():
         final.rename(old)
     new.rename(final)
+    flush(final.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -1409,7 +1458,9 @@ def evaluate(policy, sets, step, config, out, reference=None, go_on=True, stoppi
     if WORLD > 1:
         dist.barrier()  # all have read before the first one writes
     of_set = {name: [row for row in done if row["data"] == name] for name in sets}
-    of_set = {name: samples[: len(samples) // n * n] for name, samples in of_set.items()}  # whole problems only
+    for name, problems in sets.items():  # of whole problems, as long as they are these
+        same = (row["problem"] == problems[i // n]["problem"] for i, row in enumerate(of_set[name][: n * len(problems)]))
+        of_set[name] = of_set[name][: sum(itertools.takewhile(bool, same)) // n * n]
     replace_text(path, "".join(json.dumps(row) + "\n" for samples in of_set.values() for row in samples))
     for name, problems in sets.items():
         samples = of_set[name]
@@ -1430,8 +1481,7 @@ def default_out(model):
 # what a checkpoint's later users need to read its self-reward and to ask it as it was asked in training
 LASTING = ("beta", "self_loss", "temperature", "prompt_suffix", "max_prompt_tokens", "max_response_tokens")
 # what a resumed run may change: none of it alters what is learnt
-FREE = {"out", "resume", "dry_run", "tensorboard", "device", "steps", "eval_data", "eval_every", "eval_n", "save_every", "sample_rows",
-        "micro_batch_tokens"}
+FREE = {"out", "resume", "dry_run", "tensorboard", "device", "steps", "eval_every", "save_every", "sample_rows", "micro_batch_tokens"}
 
 
 def lock(folder):
@@ -1442,9 +1492,14 @@ def lock(folder):
     file = (folder / ".lock").open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         raise UserError(f"Another run is writing to {folder}; wait until it ends or name another folder with --out.") from error
     return file
+
+
+def refuse_used(out):
+    if out.exists() and (not out.is_dir() or any(path.name != ".lock" for path in out.iterdir())):
+        raise UserError(f"{out} is not empty; continue its run with --resume or name another folder with --out.")
 
 
 def open_folder(config):
@@ -1452,8 +1507,7 @@ def open_folder(config):
     out = Path(config.out or default_out(config.model))
     stored = out / "config.json"
     if not config.resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"{out} is not empty; continue its run with --resume or name another folder with --out.")
+        refuse_used(out)
         return out, None, None
     if not stored.exists():
         raise UserError(f"There is no run in {out} to resume; drop --resume or name its folder with --out.")
@@ -1496,7 +1550,8 @@ def save(out, policy, optimizer, step, c_ref_std, config):
 def restore(optimizer, path):
     """Load the moments that `save` wrote, each process its shards of them: their number may have changed."""
     state = torch.load(path, map_location="cpu", mmap=True)["optimizer"]
-    for p, moments in zip(optimizer.param_groups[0]["params"], state["state"].values()):
+    for i, moments in state["state"].items():
+        p = optimizer.param_groups[0]["params"][i]
         for name, x in moments.items():
             if isinstance(p, DTensor) and x.shape == p.shape:
                 moments[name] = distribute_tensor(x.to(p.device), p.device_mesh, p.placements, src_data_rank=None)
@@ -1581,20 +1636,23 @@ def train(config, watch_signals=list):
     out, saved, held = open_folder(config)
     problems = load_problems(config.data, True, config)
     eval_sets = {name: load_problems(name, False, config) for name in config.eval_data} if config.eval_every else {}
-    began, warm = str(out / "warm_start") if (out / "warm_start").exists() else config.model, config.warm_start_steps > 0
-    state, first = {"param_dtype": choose_dtype(config, device), "c_ref_std": None}, 0
-    if saved:
+    warmed = (out / "warm_start").exists()
+    start_model, warming = str(out / "warm_start") if warmed else config.model, config.warm_start_steps > 0 and not warmed
+    state, first = {"c_ref_std": None}, 0
+    if not saved:
+        state["param_dtype"] = choose_dtype(config, device)
+    else:
         state = read_json(saved / "laser.json", lambda told: {
             key: told["laser"]["c_ref"] if key == "c_ref" else told[key] for key in ("step", "c_ref", "c_ref_std", "param_dtype")})
         first = state["step"]
-    model, tokenizer = load_model(str(saved or began), device, state["param_dtype"], config.seed)
+    model, tokenizer = load_model(str(saved or start_model), device, state["param_dtype"], config.seed)
     problems = add_prompts(problems, tokenizer, config, config.data)
     eval_sets = {name: add_prompts(rows, tokenizer, config, name) for name, rows in eval_sets.items()}
     eos_ids = end_tokens(model, tokenizer)
     policy = Policy(model, tokenizer, eos_ids, choose_token(config.token, model, tokenizer, eos_ids), None)
     print(f"{config.model}: {model.num_parameters():,} {state['param_dtype']} parameters on {device}{f' × {WORLD}' if WORLD > 1 else ''}; "
           f"z_c is token {policy.token}; {len(problems)} problems; seed {config.seed}, run in {out}")
-    if warm and not saved and began == config.model:
+    if warming:
         warm_start(model, tokenizer, problems, config)
         weights = {name: x.detach().clone() for name, x in model.named_parameters()}  # saved below, when all has been looked at
     if WORLD > 1 or device.type == "cuda" and state["param_dtype"] == "float32":
@@ -1614,9 +1672,12 @@ def train(config, watch_signals=list):
     report_c_ref(policy.c_ref, state["c_ref_std"], config)
 
     transformers.utils.logging.disable_progress_bar()  # one for every file saved would tear our own bar
-    held = held or lock(out)
+    if not held:
+        held = lock(out)
+        if RANK == 0:
+            refuse_used(out)  # another run may have begun there meanwhile
     replace_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
-    if warm and not saved and began == config.model:
+    if warming:
         replace_folder(out / "warm_start", lambda folder: model.save_pretrained(folder, state_dict=weights),
                        tokenizer.save_pretrained)
     reference = None
@@ -1624,7 +1685,7 @@ def train(config, watch_signals=list):
         if WORLD > 1:
             dist.barrier()  # the warm start is on the disk
         dtype = "bfloat16" if device.type == "cuda" else state["param_dtype"]
-        reference, _ = load_model(str(out / "warm_start") if warm else config.model, device, dtype, config.seed)
+        reference, _ = load_model(str(out / "warm_start") if config.warm_start_steps else config.model, device, dtype, config.seed)
         reference.resize_token_embeddings(model.get_input_embeddings().weight.size(0))
         reference.requires_grad_(False)
     read_back(out / "metrics.jsonl", first)
@@ -1647,7 +1708,7 @@ def train(config, watch_signals=list):
         if [row["data"] for row in results if row["step"] == step] == list(eval_sets):
             return  # done before the run was stopped
         results[:] = read_back(out / "eval.jsonl", step - 1)
-        for row in evaluate(policy, eval_sets, step, config, out, reference, step == first, stopping):
+        for row in evaluate(policy, eval_sets, step, config, out, reference, go_on=step == first, stopping=stopping):
             results.append(row)
             log("eval.jsonl", row, f"{row['data']}/")
 
@@ -1676,6 +1737,8 @@ def train(config, watch_signals=list):
             return results
     if config.eval_every:
         evaluate_all(max(first, config.steps))
+        if stopping():
+            print("stopped in the last evaluation; continue with --resume", file=sys.stderr)
     if results:
         print_table(results)
     return results
@@ -1719,7 +1782,7 @@ def ask(config):
 
 
 def score_file(config):
-    """Teacher-forced self-rewards of the (problem, response) rows of a jsonl file, written beside them to --out, row by row."""
+    """Teacher-forced self-rewards of the (problem, response) rows of a jsonl file, written beside them to --out, once all are known."""
     out = Path(config.out or f"{config.score}.scored.jsonl")
     if out.exists():
         raise UserError(f"{out} exists; name another file with --out.")
@@ -1738,9 +1801,9 @@ def score_file(config):
     with beside.open("w") as file:
         for i in tqdm(range(0, len(rows), 64), desc="scoring"):
             _, logp_zc = score(policy.model, prompts[i : i + 64], responses[i : i + 64], policy.token, budget=config.micro_batch_tokens)
-            for row, value in zip(rows[i : i + 64], grade(logp_zc, policy.c_ref, config).tolist()):
+            for row, at_zc, value in zip(rows[i : i + 64], logp_zc.tolist(), grade(logp_zc, policy.c_ref, config).tolist()):
                 cut = row.get("complete") is False  # its last token was not EOS, so there is no grade to read
-                file.write(json.dumps({**row, "self_reward": None if cut else value}) + "\n")
+                file.write(json.dumps({**row, "logp_zc": None if cut else at_zc, "self_reward": None if cut else value}) + "\n")
     beside.rename(out)
     print(f"{len(rows)} self-rewards in {out}")
 
@@ -1750,16 +1813,20 @@ def evaluate_only(config):
     out = Path(config.out or f"runs/eval-{Path(config.model).name}")
     if out.exists() and any(path.name != ".lock" for path in out.iterdir()):
         then, now = (dataclasses.asdict(c) for c in (read_settings(out / "config.json"), config))
-        changed = [f"--{k} {then[k]}" for k in now if k not in FREE - {"eval_n"} and now[k] != then[k]]
-        if changed or not then["eval_only"]:
+        changed = [f"--{k} {then[k]}" for k in now if k not in FREE and now[k] != then[k]]
+        if changed:
             raise UserError(f"{out} holds something else than this evaluation ({', '.join(changed)}); name another folder with --out.")
     if WORLD > 1:
         join(choose_device(config.device))
+    told = Path(config.model) / "laser.json"
+    step = read_json(told, lambda told: int(told["step"])) if told.exists() else 0
+    if step not in [row["step"] for row in read_back(out / "samples.jsonl", math.inf)[:1]] + [step] * (not (out / "samples.jsonl").exists()):
+        raise UserError(f"{out} holds the evaluation of another step of {config.model}; name another folder with --out.")
     policy = load_grader(config)
     sets = {name: add_prompts(load_problems(name, False, config), policy.tokenizer, config, name) for name in config.eval_data}
     held = lock(out)
     replace_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
-    rows = evaluate(policy, sets, 0, config, out)
+    rows = evaluate(policy, sets, step, config, out)
     rows += [mean_of_sets(rows)] * (len(rows) > 1)
     replace_text(out / "eval.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     print_table(rows)

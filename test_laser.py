@@ -475,6 +475,31 @@ def test_grade_metrics_against_pair_counting_and_weights_against_repetition():
         assert {k: v[i].item() for k, v in weighted.items()} == pytest.approx({k: v.item() for k, v in repeated_rows.items()})
 
 
+def test_bfloat16_gradients_of_many_micro_batches_add_up():
+    """1,000 gradients of 1: a plain bfloat16 sum stops at 256, as 257 cannot be written; the optimizer's is 1,000 on average."""
+    sums = []
+    for _ in range(2):
+        weight = torch.nn.Parameter(torch.zeros(4096, dtype=torch.bfloat16))
+        optimizer = laser.BF16AdamW([weight], lr=1e-3, weight_decay=0.0)
+        for _ in range(1000):
+            weight.sum().backward()
+        assert weight.grad is None
+        optimizer.collect()
+        sums.append(weight.grad.float())
+    assert torch.equal(*sums) and sums[0].mean().item() == pytest.approx(1000, rel=0.005) and sums[0].std() > 0
+    plain = torch.zeros(4096, dtype=torch.bfloat16)
+    for _ in range(1000):
+        plain += 1
+    assert plain.max() == 256
+
+
+def test_nothing_complete_on_the_tuning_half_leaves_the_threshold_undefined():
+    rows = [{"problem": str(i), "answer": "1", "reward": 0.0, "self_reward": None if i == 0 else 0.2, "logp_zc": None if i == 0 else -9.0,
+             "complete": i == 1, "tokens": 5, "seconds": 0.1} for i in (0, 1)]
+    summary = laser.summarise(rows, 1, 0.1)
+    assert summary["threshold"] is None and summary["f1_at_threshold"] is None and sum(n for n, _, _ in summary["reliability"]) == 1
+
+
 def test_the_best_threshold_is_the_one_that_brute_force_finds():
     rng = random.Random(0)
     for _ in range(40):
@@ -729,7 +754,7 @@ sys.exit(laser.main(sys.argv[1:]))""")
 def test_float32_shards_that_compute_in_bfloat16_take_the_step_of_float32(monkeypatch):
     """What one GPU does with float32 weights, here on a CPU: FSDP with one process, with and without gradient checkpointing."""
     policy = laser.MixedPrecisionPolicy
-    monkeypatch.setattr(laser, "MixedPrecisionPolicy", lambda _, *rest, **options: policy(torch.bfloat16, *rest, **options))
+    monkeypatch.setattr(laser, "MixedPrecisionPolicy", lambda **options: policy(**{**options, "param_dtype": torch.bfloat16}))
     plain, *sharded = (tiny_model() for _ in range(3))
     sharded[1].gradient_checkpointing_enable({"use_reentrant": False})
     laser.join(torch.device("cpu"))
