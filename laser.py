@@ -1820,7 +1820,7 @@ def evaluate_only(config):
         join(choose_device(config.device))
     told = Path(config.model) / "laser.json"
     step = read_json(told, lambda told: int(told["step"])) if told.exists() else 0
-    if step not in [row["step"] for row in read_back(out / "samples.jsonl", math.inf)[:1]] + [step] * (not (out / "samples.jsonl").exists()):
+    if any(row["step"] != step for row in read_back(out / "samples.jsonl", math.inf)):
         raise UserError(f"{out} holds the evaluation of another step of {config.model}; name another folder with --out.")
     policy = load_grader(config)
     sets = {name: add_prompts(load_problems(name, False, config), policy.tokenizer, config, name) for name in config.eval_data}

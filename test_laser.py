@@ -975,7 +975,15 @@ def test_an_interrupted_evaluation_goes_on(finished, tmp_path):
                 bins = [torch.tensor([[x or 0 for x in line] for line in row.pop("reliability")], dtype=torch.float64) for row in (one, other)]
                 assert torch.allclose(*bins, atol=1e-4)
             assert one.keys() == other.keys() and all(one[k] == pytest.approx(other[k], abs=1e-4) for k in one)
-    assert laser.main([*command[:-1], "8", "--out", str(tmp_path / "b")]) == 2
+    assert laser.main([*command[:-1], "8", "--out", str(tmp_path / "b")]) == 2  # other settings
+    checkpoint = tmp_path / "trained on"
+    shutil.copytree(finished[0] / "checkpoint", checkpoint)
+    told = json.loads((checkpoint / "laser.json").read_text())
+    (tmp_path / "b" / "config.json").write_text((tmp_path / "b" / "config.json").read_text().replace(str(finished[0] / "checkpoint"), str(checkpoint)))
+    command[1] = str(checkpoint)
+    assert laser.main([*command, "--out", str(tmp_path / "b")]) == 0  # the same model at another place
+    (checkpoint / "laser.json").write_text(json.dumps({**told, "step": told["step"] + 1}))
+    assert laser.main([*command, "--out", str(tmp_path / "b")]) == 2  # a model that was trained on
 
 
 def byte_tokenizer(folder):
