@@ -926,9 +926,10 @@ def test_scores_of_given_responses_are_the_samplers(finished, tmp_path, capsys):
     command = ["--model", str(out / "checkpoint"), "--score", str(out / "samples.jsonl"), "--out", str(tmp_path / "s.jsonl")]
     assert laser.main(command) == 0
     for before, after in zip(lines(out / "samples.jsonl"), lines(tmp_path / "s.jsonl"), strict=True):
-        assert {**after, "self_reward": 0} == {**before, "self_reward": 0}
+        assert {**after, "self_reward": 0, "logp_zc": 0} == {**before, "self_reward": 0, "logp_zc": 0}
         if before["complete"] and len(before["response"]) + 1 == before["tokens"]:  # else a token beyond the vocabulary was said
             assert after["self_reward"] == pytest.approx(before["self_reward"], abs=1e-4)
+            assert after["logp_zc"] == pytest.approx(before["logp_zc"], abs=1e-3)
         assert before["complete"] or after["self_reward"] is None
     assert laser.main(command) == 2 and "exists" in capsys.readouterr().err
 
