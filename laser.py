@@ -13,7 +13,7 @@ the log-probability of one special token z_c, read right after the solution's la
         descend(L_policy + alpha * L_self)
     at test time: answer with the largest sum of clip(scores, 0, 1) over the solutions that give it
 
-    python laser.py                        # a tiny model, from random weights, on a CPU, in under two minutes
+    python laser.py                        # a tiny model, from random weights, on a CPU, in two and a half minutes
     python laser.py --model Qwen2.5-7B     # the same code on a GPU
 
 The file follows the data: settings → problems → model → sampling → self-reward → advantages → losses → one update →
@@ -391,7 +391,8 @@ def load_model(name, device, dtype, seed):
             if not all(torch.allclose(own, x[: len(response)], atol=most) for x in (sampled, ours)):
                 raise UserError(f"{name} computes its logits in a way that this sampler does not follow; choose another model.")
     if device.type == "cuda":
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_layers = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable  # its old name
+        checkpoint_layers({"use_reentrant": False})
     return model, tokenizer
 
 

@@ -750,7 +750,7 @@ def test_float32_shards_that_compute_in_bfloat16_take_the_step_of_float32(monkey
     policy = laser.MixedPrecisionPolicy
     monkeypatch.setattr(laser, "MixedPrecisionPolicy", lambda **options: policy(**{**options, "param_dtype": torch.bfloat16}))
     plain, *sharded = (tiny_model() for _ in range(3))
-    sharded[1].gradient_checkpointing_enable({"use_reentrant": False})
+    getattr(sharded[1], "activation_checkpointing_enable", sharded[1].gradient_checkpointing_enable)({"use_reentrant": False})
     laser.join(torch.device("cpu"))
     try:
         solutions, rewards = draw(plain), torch.tensor([1.0, 0, 0, 1] * 4)
