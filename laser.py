@@ -321,12 +321,15 @@ def character_tokenizer():
 
 def choose_device(wanted):
     """torch.device of a --device setting. Raises UserError if there is no such device."""
+    gpus, place = [f"cuda:{i}" for i in range(torch.cuda.device_count())], int(os.environ.get("LOCAL_RANK", 0))
     if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    here = ["cpu", "cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count() if WORLD == 1 else 0))]
-    if wanted not in here[: None if torch.cuda.is_available() else 1]:
+        wanted = "cuda" if gpus else "cpu"
+    if wanted == "cuda" and 0 < len(gpus) <= place:
+        raise UserError(f"This machine has only {len(gpus)} GPUs; give torchrun --nproc-per-node {len(gpus)}.")
+    if wanted == "cuda" and gpus:
+        return torch.device("cuda", place)
+    here = ["cpu", *["cuda"][: len(gpus)], *(gpus if WORLD == 1 else [])]
+    if wanted not in here:
         raise UserError(f"--device {wanted} is not here; use auto or one of {', '.join(here)}.")
     return torch.device(wanted)
 
@@ -1930,8 +1933,10 @@ def main(arguments=None):
                 dist.destroy_process_group()
     except KeyboardInterrupt:  # before training, or at test time: what is finished is written
         return 130
-    except torch.OutOfMemoryError:
-        print(f"laser.py: The GPU's memory is full; lower --micro_batch_tokens (now {config.micro_batch_tokens}), or --sample_rows (now "
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in ("out of memory", "t allocate memory")):
+            raise
+        print(f"laser.py: The memory is full; lower --micro_batch_tokens (now {config.micro_batch_tokens}), or --sample_rows (now "
               f"{config.sample_rows or 'chosen from free memory'}) if it happened while sampling.", file=sys.stderr)
         return 2
     except OSError as error:

@@ -1036,6 +1036,22 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(flags, tmp_path, capsys,
     assert not Path("out").exists()
 
 
+def test_full_memory_and_missing_gpus_get_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(laser, "uniforms", lambda *_: torch.empty(2**55))  # more than any machine has
+    assert here(*FAST, "--warm_start_steps", 0, "--out", tmp_path / "full") == 2
+    assert "memory is full; lower --micro_batch_tokens (now 4096)" in capsys.readouterr().err and not (tmp_path / "full").exists()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert laser.choose_device("auto") == laser.choose_device("cuda") == torch.device("cuda:1")
+    assert laser.choose_device("cuda:0") == torch.device("cuda:0") and laser.choose_device("cpu") == torch.device("cpu")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(laser.UserError, match="only 2 GPUs"):
+        laser.choose_device("auto")
+    monkeypatch.setattr(laser, "WORLD", 2)
+    with pytest.raises(laser.UserError, match="one of cpu, cuda\\.$"):  # all processes on one
+        laser.choose_device("cuda:0")
+
+
 @pytest.mark.parametrize("content, words", [("", "no problems|no problem column|Cannot read"), ('{"a": 1}\n', "problem column"),
                                             ('{"problem": "x"}\n', "answer column"), ("{not json", "Cannot read")])
 def test_bad_data_gets_one_sentence(content, words, tmp_path):
