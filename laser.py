@@ -273,7 +273,10 @@ def load_problems(name, train, config):
             raise UserError(f"{name} has no {what} column {given or 'of a known name'}; name one of {rows.column_names} with "
                             f"--{what}_column.")
         columns.append(column)
-    cells = zip(*(rows[column] for column in columns))
+    try:
+        cells = list(zip(*(rows[column] for column in columns)))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is not in UTF-8; convert it, for example with iconv.") from error
     rows = [{"problem": p, "answer": gold_answer(a)} for p, a in cells if p is not None and a is not None]
     if not all(isinstance(row["problem"], str) for row in rows):
         raise UserError(f"{name} has problems in column {columns[0]} that are no text; name a column of text with --problem_column.")
@@ -341,6 +344,21 @@ def hub_name(name):
     return f"{owner}/{name}" if owner and "/" not in name and not Path(name).exists() else name
 
 
+@torch.no_grad()
+def samples_right(model, vocabulary):
+    """Whether three ways lead to the same log-probabilities: the sampler's, ours for training, the model's own."""
+    prompts, last_id = [[1], [1, 2, 0]], vocabulary - 1  # which plays both EOS and z_c
+    drawn = sample(model, prompts, 1, uniforms(2, 4, "probe"), [last_id], last_id)
+    for prompt, response, sampled in zip(prompts, drawn.responses(), drawn.logps):
+        logits = model(torch.tensor([prompt + response], device=model.device), use_cache=False).logits[0, len(prompt) - 1 : -1]
+        own = logits.float().log_softmax(-1)[range(len(response)), response]
+        ours = token_logps(model, [prompt], [response], last_id)[0][0]
+        most = 1e-3 if model.dtype == torch.float32 else 0.2 + 0.02 * logits.abs().max().item()  # 8 bits hold no more
+        if not all(torch.allclose(own, x[: len(response)], atol=most) for x in (sampled, ours)):
+            return False
+    return True
+
+
 def load_model(name, device, dtype, seed):
     """(model, tokenizer): from the hub or a folder, or random weights for the architecture in a .json file.
 
@@ -383,16 +401,14 @@ def load_model(name, device, dtype, seed):
             if isinstance(getattr(module, dropout, None), float):
                 setattr(module, dropout, 0.0)
     model.eval()
-    with torch.no_grad():  # three ways to the same log-probabilities: the sampler's, ours for training, the model's own
-        prompts, last_id = [[1], [1, 2, 0]], len(tokenizer) - 1  # which plays both EOS and z_c
-        drawn = sample(model, prompts, 1, uniforms(2, 4, "probe"), [last_id], last_id)
-        for prompt, response, sampled in zip(prompts, drawn.responses(), drawn.logps):
-            logits = model(torch.tensor([prompt + response], device=device), use_cache=False).logits[0, len(prompt) - 1 : -1]
-            own = logits.float().log_softmax(-1)[range(len(response)), response]
-            ours = token_logps(model, [prompt], [response], last_id)[0][0]
-            most = 1e-3 if model.dtype == torch.float32 else 0.2 + 0.02 * logits.abs().max().item()  # 8 bits hold no more
-            if not all(torch.allclose(own, x[: len(response)], atol=most) for x in (sampled, ours)):
-                raise UserError(f"{name} computes its logits in a way that this sampler does not follow; choose another model.")
+    try:
+        followed = samples_right(model, len(tokenizer))
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # an architecture of sizes that do not go together
+        raise UserError(f"{name} does not run ({one_line(error)}); mend its sizes.") from error
+    if not followed:
+        raise UserError(f"{name} computes its logits in a way that this sampler does not follow; choose another model.")
     if device.type == "cuda":
         checkpoint_layers = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable  # its old name
         checkpoint_layers({"use_reentrant": False})

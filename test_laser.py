@@ -1036,6 +1036,16 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(flags, tmp_path, capsys,
     assert not Path("out").exists()
 
 
+@pytest.mark.parametrize("changes, words", [({"num_attention_heads": 7}, "does not run"), ({"hidden_size": "x"}, "Cannot load"),
+                                            ({"vocab_size": 10}, "fewer embeddings"), ({"model_type": "bert"}, "does not follow"),
+                                            ({"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}, "sliding_attention")])
+def test_models_that_would_be_sampled_wrongly_are_refused(changes, words, tmp_path):
+    settings = {**json.loads((HERE / "tiny_config.json").read_text()), **changes}
+    (tmp_path / "odd.json").write_text(json.dumps(settings))
+    with pytest.raises(laser.UserError, match=words):
+        laser.load_model(str(tmp_path / "odd.json"), torch.device("cpu"), "float32", 0)
+
+
 def test_full_memory_and_missing_gpus_get_one_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(laser, "uniforms", lambda *_: torch.empty(2**55))  # more than any machine has
     assert here(*FAST, "--warm_start_steps", 0, "--out", tmp_path / "full") == 2
@@ -1053,9 +1063,10 @@ def test_full_memory_and_missing_gpus_get_one_sentence(tmp_path, monkeypatch, ca
 
 
 @pytest.mark.parametrize("content, words", [("", "no problems|no problem column|Cannot read"), ('{"a": 1}\n', "problem column"),
-                                            ('{"problem": "x"}\n', "answer column"), ("{not json", "Cannot read")])
+                                            ('{"problem": "x"}\n', "answer column"), ("{not json", "Cannot read"),
+                                            (b'{"problem": "\xe9", "answer": "1"}', "UTF-8")])
 def test_bad_data_gets_one_sentence(content, words, tmp_path):
-    (tmp_path / "bad.jsonl").write_text(content)
+    (tmp_path / "bad.jsonl").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(laser.UserError, match=words):
         laser.load_problems(str(tmp_path / "bad.jsonl"), True, Config())
 
