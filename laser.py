@@ -80,6 +80,10 @@ def one_line(error, most=160):
     return " ".join(f"{type(error).__name__}: {error}".split())[:most]
 
 
+def out_of_memory(error):
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)  # so says a CPU
+
+
 def seed_of(*parts):
     """A 63-bit seed from any values: every draw of a run has its own stream, named by what it is for and its step, so a
     resumed run needs no generator state, and adding a stream never shifts another."""
@@ -381,9 +385,9 @@ def load_model(name, device, dtype, seed):
                 model = AutoModelForCausalLM.from_config(architecture, **options)
         else:
             model = AutoModelForCausalLM.from_pretrained(hub_name(name), **options).to(device)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # transformers, tokenizers and safetensors raise many kinds
+        if out_of_memory(error):
+            raise
         raise UserError(f"Cannot load the model {name} ({one_line(error)}); give a hub id, the folder of an undamaged model or a .json "
                         "architecture, and check the network.") from error
     if device.type == "meta":
@@ -403,9 +407,9 @@ def load_model(name, device, dtype, seed):
     model.eval()
     try:
         followed = samples_right(model, len(tokenizer))
-    except (UserError, torch.OutOfMemoryError):
-        raise
     except Exception as error:  # an architecture of sizes that do not go together
+        if isinstance(error, UserError) or out_of_memory(error):
+            raise
         raise UserError(f"{name} does not run ({one_line(error)}); mend its sizes.") from error
     if not followed:
         raise UserError(f"{name} computes its logits in a way that this sampler does not follow; choose another model.")
@@ -1950,7 +1954,7 @@ def main(arguments=None):
     except KeyboardInterrupt:  # before training, or at test time: what is finished is written
         return 130
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and not any(words in str(error) for words in ("out of memory", "t allocate memory")):
+        if not out_of_memory(error):
             raise
         print(f"laser.py: The memory is full; lower --micro_batch_tokens (now {config.micro_batch_tokens}), or --sample_rows (now "
               f"{config.sample_rows or 'chosen from free memory'}) if it happened while sampling.", file=sys.stderr)
