@@ -184,7 +184,9 @@ def check(config):
     refuse_if(config.c_ref is not None and not -math.inf < config.c_ref < 0, "--c_ref is a log-probability: it must be negative.")
     refuse_if(config.c_ref is not None and config.exact_reference,
               "--exact_reference takes the place of --c_ref; give one of them, with a starting model that is not trained yet.")
-    at_test_time = config.ask is not None or config.score or config.eval_only
+    tasks = (config.ask is not None) + bool(config.score) + config.eval_only + config.dry_run
+    refuse_if(tasks > 1, "--ask, --score, --eval_only and --dry_run are different tasks; give one of them.")
+    at_test_time = tasks and not config.dry_run
     refuse_if(WORLD > 1 and (config.ask is not None or config.score), "--ask and --score need one process; start them without torchrun.")
     refuse_if(at_test_time and config.exact_reference, "--exact_reference is for training; grades at test time use --c_ref.")
     refuse_if(config.steps > 0 and config.temperature == 0 and not at_test_time,
@@ -1522,8 +1524,12 @@ def lock(folder):
 
 
 def refuse_used(out):
+    """Raise UserError unless `out` is a folder that can be made, or an empty one."""
     if out.exists() and (not out.is_dir() or any(path.name != ".lock" for path in out.iterdir())):
         raise UserError(f"{out} is not empty; continue its run with --resume or name another folder with --out.")
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"{out} cannot be made, as {there} cannot be written to; name another folder with --out.")
 
 
 def open_folder(config):
@@ -1784,7 +1790,9 @@ def load_grader(config):
 
 def ask(config):
     """Sample solutions of one problem, and print each distinct answer with its votes, its summed self-reward and a solution."""
-    problem = sys.stdin.read().strip() if config.ask == "-" else config.ask
+    problem = (sys.stdin.read() if config.ask == "-" else config.ask).strip()
+    if not problem:
+        raise UserError("--ask has no problem to solve; write one after it, or `-` and pipe one in.")
     policy = load_grader(config)
     rows = add_prompts([{"problem": problem, "answer": ""}], policy.tokenizer, config, "--ask")
     samples = solve(policy, rows, config)
@@ -1813,8 +1821,8 @@ def score_file(config):
     try:
         rows = [json.loads(line) for line in Path(config.score).read_text().split("\n") if line.strip()]
         pairs = [(row["problem"], row["response"]) for row in rows]
-        if not all(isinstance(text, str) and text for text, _ in pairs) or not all(isinstance(text, str) for _, text in pairs):
-            raise ValueError("a problem or response that is no text")
+        if not rows or not all(isinstance(text, str) and text for text, _ in pairs) or not all(isinstance(text, str) for _, text in pairs):
+            raise ValueError("no rows, or a problem or response that is no text")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"Cannot read {config.score} ({error}); give a jsonl file with `problem` and `response` in every row.") from error
     policy = load_grader(config)
@@ -1835,11 +1843,13 @@ def score_file(config):
 def evaluate_only(config):
     """The benchmark table of a trained model. Finished problems are kept in --out, so an interrupted evaluation goes on there."""
     out = Path(config.out or f"runs/eval-{Path(config.model).name}")
-    if out.exists() and any(path.name != ".lock" for path in out.iterdir()):
+    if (out / "config.json").exists():
         then, now = (dataclasses.asdict(c) for c in (read_settings(out / "config.json"), config))
         changed = [f"--{k} {then[k]}" for k in now if k not in FREE and now[k] != then[k]]
         if changed:
             raise UserError(f"{out} holds something else than this evaluation ({', '.join(changed)}); name another folder with --out.")
+    else:
+        refuse_used(out)
     if WORLD > 1:
         join(choose_device(config.device))
     told = Path(config.model) / "laser.json"
@@ -1893,10 +1903,27 @@ def parse(arguments):
         model = str(HERE / model)
     if "model" in flags or model != Config().model:
         flags["model"] = model
+
+    def complete(settings, source):
+        """The Config of the flags, and of a file's settings where they leave it open; these are read as if they were flags, too, so that
+        names and types are checked alike."""
+        words = []
+        for name, value in settings.items():
+            if isinstance(value, list):
+                words += [f"--{name}", *map(str, value)]
+            elif isinstance(value, bool):
+                words.append(f"--{name}" if value else f"--no-{name}")
+            elif value is not None:
+                words.append(f"--{name}={value}")
+        try:
+            return Config(**{**vars(parser.parse_args(words)), **flags})
+        except UserError as error:
+            raise UserError(f"In {source}: {error}") from error
+
     if flags.get("resume"):  # what the flags leave open is as the run was started
         stored = Path(flags.get("out") or default_out(model)) / "config.json"
         if stored.exists():
-            return dataclasses.replace(read_settings(stored), **flags)
+            return complete(read_json(stored, dict), stored)
     # A .json architecture brings settings, and so does a checkpoint: how its self-reward is read, how its prompts were written.
     source, settings = Path(model), {}
     if model.endswith(".json"):
@@ -1909,15 +1936,7 @@ def parse(arguments):
             settings = dict(json.loads(source.read_text()).get("laser", {}))
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{source} is not a JSON object with a `laser` object in it ({error}); mend it.") from error
-    words = []  # read as if they were flags, so that names and types are checked alike
-    for name, value in settings.items():
-        if isinstance(value, list):
-            words += [f"--{name}", *map(str, value)]
-        elif isinstance(value, bool):
-            words.append(f"--{name}" if value else f"--no-{name}")
-        elif value is not None:
-            words.append(f"--{name}={value}")
-    return Config(**{**vars(parser.parse_args(words)), **flags})
+    return complete(settings, source)
 
 
 def main(arguments=None):
@@ -1951,7 +1970,8 @@ def main(arguments=None):
             train(config, watch_signals)
             if dist.is_initialized():
                 dist.destroy_process_group()
-    except KeyboardInterrupt:  # before training, or at test time: what is finished is written
+    except KeyboardInterrupt:  # before training, or at test time
+        print("\nstopped; what was finished is written", file=sys.stderr)
         return 130
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):

@@ -1023,7 +1023,8 @@ BAD = {
     "nothing to resume": ["--resume"], "contradiction": ["--exact_reference", "--c_ref", "-8"], "loss": ["--self_loss", "mae"],
     "positive c_ref": ["--c_ref", "3"], "greedy": ["--temperature", "0"], "long prompts": ["--max_prompt_tokens", "2"],
     "warm start of a hub model": ["--model", "Qwen2.5-7B", "--warm_start_steps", "5"], "device": ["--device", "tpu"],
-    "said by the model": ["--token", "="],
+    "said by the model": ["--token", "="], "two tasks": ["--ask", "x", "--score", "y", "--warm_start_steps", "0"],
+    "blank": ["--ask", " ", "--warm_start_steps", "0"],
 }
 
 
@@ -1044,6 +1045,19 @@ def test_models_that_would_be_sampled_wrongly_are_refused(changes, words, tmp_pa
     (tmp_path / "odd.json").write_text(json.dumps(settings))
     with pytest.raises(laser.UserError, match=words):
         laser.load_model(str(tmp_path / "odd.json"), torch.device("cpu"), "float32", 0)
+
+
+def test_what_lies_in_the_way_is_named(finished, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    checkpoint = ["--model", finished[0] / "checkpoint"]
+    for arguments, words in (([*FAST, "--out", tmp_path / "file" / "x"], "cannot be written to"),
+                             ([*checkpoint, "--eval_only", "--eval_data", "pairs", "--out", tmp_path], "is not empty"),
+                             ([*checkpoint, "--score", tmp_path / "file"], "no rows")):
+        assert here(*arguments) == 2 and words in capsys.readouterr().err
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"lr": "fast"}')
+    assert here("--resume", "--out", tmp_path / "run") == 2 and "config.json: Argument --lr: invalid float" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "run"] and (tmp_path / "file").read_text() == ""
 
 
 def test_full_memory_and_missing_gpus_get_one_sentence(tmp_path, monkeypatch, capsys):
