@@ -187,7 +187,8 @@ def check(config):
     tasks = (config.ask is not None) + bool(config.score) + config.eval_only + config.dry_run
     refuse_if(tasks > 1, "--ask, --score, --eval_only and --dry_run are different tasks; give one of them.")
     at_test_time = tasks and not config.dry_run
-    refuse_if(WORLD > 1 and (config.ask is not None or config.score), "--ask and --score need one process; start them without torchrun.")
+    refuse_if(WORLD > 1 and (config.ask is not None or config.score),
+              "--ask and --score need one process; start them without torchrun.")
     refuse_if(at_test_time and config.exact_reference, "--exact_reference is for training; grades at test time use --c_ref.")
     refuse_if(config.steps > 0 and config.temperature == 0 and not at_test_time,
               "--temperature 0 samples G equal solutions; training needs more than 0.")
@@ -267,8 +268,8 @@ def load_problems(name, train, config):
     except UserError:
         raise
     except (ConnectionError, FileNotFoundError, OSError) as error:
-        raise UserError(f"Cannot read {name}: neither a file here nor reachable on the hub ({one_line(error)}); check the name and the "
-                        "network.") from error
+        raise UserError(f"Cannot read {name}: neither a file here nor reachable on the hub ({one_line(error)}); check the name and "
+                        "the network.") from error
     except Exception as error:  # `datasets` raises many kinds for a malformed file
         raise UserError(f"Cannot read {name} ({one_line(error)}); give a well-formed file or data set.") from error
     columns = []
@@ -285,7 +286,7 @@ def load_problems(name, train, config):
         raise UserError(f"{name} is not in UTF-8; convert it, for example with iconv.") from error
     rows = [{"problem": p, "answer": gold_answer(a)} for p, a in cells if p is not None and a is not None]
     if not all(isinstance(row["problem"], str) for row in rows):
-        raise UserError(f"{name} has problems in column {columns[0]} that are no text; name a column of text with --problem_column.")
+        raise UserError(f"{name} has problems in column {columns[0]} that are no text; name another with --problem_column.")
     if not rows:
         raise UserError(f"{name} has no problems; give data with at least one row.")
     return rows
@@ -308,7 +309,8 @@ def add_prompts(rows, tokenizer, config, name):
         print(f"{name}: {len(rows) - len(kept)} of {len(rows)} problems dropped, prompt empty or longer than "
               f"{config.max_prompt_tokens} tokens")
     if not kept:
-        raise UserError(f"Every prompt of {name} is empty or longer than {config.max_prompt_tokens} tokens; raise --max_prompt_tokens.")
+        raise UserError(f"Every prompt of {name} is empty or longer than {config.max_prompt_tokens} tokens; raise "
+                        "--max_prompt_tokens.")
     return kept
 
 
@@ -390,8 +392,8 @@ def load_model(name, device, dtype, seed):
     except Exception as error:  # transformers, tokenizers and safetensors raise many kinds
         if out_of_memory(error):
             raise
-        raise UserError(f"Cannot load the model {name} ({one_line(error)}); give a hub id, the folder of an undamaged model or a .json "
-                        "architecture, and check the network.") from error
+        raise UserError(f"Cannot load the model {name} ({one_line(error)}); give a hub id, the folder of an undamaged model or a "
+                        ".json architecture, and check the network.") from error
     if device.type == "meta":
         return model, tokenizer
     # The sampler's cache holds every token in the slot of its position, and log-probs are read by `head(hidden)`: both are
@@ -416,8 +418,8 @@ def load_model(name, device, dtype, seed):
     if not followed:
         raise UserError(f"{name} computes its logits in a way that this sampler does not follow; choose another model.")
     if device.type == "cuda":
-        checkpoint_layers = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable  # its old name
-        checkpoint_layers({"use_reentrant": False})
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable  # its old name
+        enable({"use_reentrant": False})
     return model, tokenizer
 
 
@@ -520,8 +522,8 @@ def dry_run(config):
     print(f"{config.model}: {parameters:,} parameters, kept in {dtype}; {device} with {memory / 2**30:.1f} GiB; processes: {WORLD}")
     for kind, size in held.items():
         print(f"{kind:>20} {size / 2**30:10.3f} GiB")
-    print(f"training takes {training / 2**30:.2f} GiB; while sampling, {max(fits, 0)} solutions of {config.max_response_tokens} tokens fit "
-          "at a time")
+    print(f"training takes {training / 2**30:.2f} GiB; while sampling, {max(fits, 0)} solutions of {config.max_response_tokens} "
+          "tokens fit at a time")
     if training > memory or fits < 1:
         print("this does not fit: lower --micro_batch_tokens or --max_response_tokens, or use more GPUs with torchrun")
     return held
@@ -996,8 +998,8 @@ def update(model, optimizer, prompts, solutions, rewards, advantages, alpha, c_r
     """One optimizer step on the B solutions of a training step; returns its figures as a dict of floats.
 
     The joint loss is L = L_policy + α L_self (+ kl · KL), summed over micro-batches of about equal length. All its parts are
-    sums over the step divided by totals of the step, so how it is cut changes nothing. Raises UserError if the loss or the gradient is not
-    finite, before the weights are touched.
+    sums over the step divided by totals of the step, so how it is cut changes nothing. Raises UserError if the loss or the
+    gradient is not finite, before the weights are touched.
     """
     model.train()  # only for gradient checkpointing: dropout is off
     responses = solutions.responses()
@@ -1020,16 +1022,14 @@ def update(model, optimizer, prompts, solutions, rewards, advantages, alpha, c_r
         else:
             scores = self_reward(logp_zc, c_ref[batch], config.beta)
             loss_self = self_reward_loss(scores, rewards[batch], solutions.complete[batch], weights=weights[batch])
-        loss = loss_policy + alpha * loss_self
-        if config.kl:
-            loss_kl = kl_penalty(logps, ref_logps[batch, :T], mask, total)
-            loss = loss + config.kl * loss_kl
+        loss_kl = kl_penalty(logps, ref_logps[batch, :T], mask, total) if config.kl else torch.zeros_like(loss_policy)
+        loss = loss_policy + alpha * loss_self + config.kl * loss_kl
         (loss * counts * WORLD).backward()  # FSDP takes the mean over the processes, and ours is a sum
         ratio = (logps - old_logps).detach().exp()
         outside = (ratio < 1 - config.clip_low) | (ratio > 1 + config.clip_high)
         mismatch = torch.where(mask, old_logps - solutions.logps[batch, :T], 0.0).abs()
-        sums += counts * torch.stack([loss_policy.detach(), loss_self.detach(), loss_kl.detach() if config.kl else sums.new_zeros(()),
-                             (outside & mask).sum() / total, mismatch.sum() / total])
+        figures = (loss_policy, loss_self, loss_kl, (outside & mask).sum() / total, mismatch.sum() / total)
+        sums += counts * torch.stack([figure.detach() for figure in figures])
     grad_norm, sums = clip_gradient(model, optimizer, config.grad_clip), add_up(sums)
     if not (torch.isfinite(grad_norm) and torch.isfinite(sums).all()):
         optimizer.zero_grad()
@@ -1048,8 +1048,8 @@ def grade_metrics(scores, rewards, weights=None, threshold=0.5):
 
     A score above `threshold` says «right». tpr, tnr: accuracy on the right, on the wrong solutions. f1: their harmonic mean (the
     paper's self-verification F1). auroc: chance that a right solution scores above a wrong one, ties count half. ece: mean
-    gap between clipped score and accuracy over 10 equal bins. nan where a class is empty. `weights` (..., N), how often each solution
-    is counted, gives results (...,): the bootstrap asks for all its resamples at once.
+    gap between clipped score and accuracy over 10 equal bins. nan where a class is empty. `weights` (..., N), how often each
+    solution is counted, gives results (...,): the bootstrap asks for all its resamples at once.
     """
     w = torch.ones_like(scores, dtype=torch.float64) if weights is None else weights.double()
     right = (rewards > 0.5).double()
@@ -1181,7 +1181,8 @@ def solve(policy, problems, config, name="", reference=None):
     seconds = time.perf_counter() - start
     responses, c_ref = solutions.responses(), policy.c_ref
     if config.exact_reference:
-        c_ref = score(reference, [p for p in prompts for _ in range(n)], responses, policy.token, budget=config.micro_batch_tokens)[1]
+        repeated = [p for p in prompts for _ in range(n)]
+        c_ref = score(reference, repeated, responses, policy.token, budget=config.micro_batch_tokens)[1]
     scores, samples = grade(solutions.logp_zc, c_ref, config).tolist(), []
     texts = policy.tokenizer.batch_decode(responses, skip_special_tokens=True)
     for i, (text, complete) in enumerate(zip(texts, solutions.complete.tolist())):
@@ -1190,8 +1191,8 @@ def solve(policy, problems, config, name="", reference=None):
             "data": name, "problem": row["problem"], "gold": row["answer"], "response": text,
             "answer": extract_answer(text) if complete else None,
             "reward": reward(text, row["answer"]) if complete else 0.0, "self_reward": number(scores[i]),
-            "logp_zc": number(solutions.logp_zc[i]), "complete": complete, "tokens": len(responses[i]), "last_token": responses[i][-1],
-            "seconds": seconds / len(texts)})
+            "logp_zc": number(solutions.logp_zc[i]), "complete": complete, "tokens": len(responses[i]),
+            "last_token": responses[i][-1], "seconds": seconds / len(texts)})
     return samples
 
 
@@ -1228,7 +1229,8 @@ def summarise(samples, n, beta, resamples=500):
     threshold = best_threshold(scores[tuned], rewards[tuned])
     at_best = grade_metrics(scores[judged], rewards[judged], threshold=threshold)
     return {**row, "log_z": number(log_partition_now(column("logp_zc")[right], beta)), "complete": complete.double().mean().item(),
-            "response_tokens": tokens.mean().item(), "length_correlation": number(rank_correlation(scores[complete], tokens[complete])),
+            "response_tokens": tokens.mean().item(),
+            "length_correlation": number(rank_correlation(scores[complete], tokens[complete])),
             "threshold": number(threshold), **{f"{key}_at_threshold": number(at_best[key]) for key in ("f1", "tpr", "tnr")},
             "reliability": reliability(*graded), "seconds": seconds,
             # what reading the grade has added to sampling: one token a complete solution, and its share of the seconds
@@ -1347,7 +1349,7 @@ def warm_start(model, tokenizer, problems, config):
 
 
 def problems_of_step(problems, step, config):
-    """The P problems of a step: a seeded shuffle each epoch, read in order. A function of the step alone, so resuming needs no state."""
+    """The P problems of a step: a seeded shuffle each epoch, read in order; a function of the step, so resuming needs no state."""
     order, chosen = {}, []
     for i in range(step * config.prompts_per_step, (step + 1) * config.prompts_per_step):
         epoch, place = divmod(i, len(problems))
@@ -1379,7 +1381,8 @@ def measure_c_ref(policy, problems, config):
 def report_c_ref(c_ref, std, config):
     """Print c_ref and log Z, and warn, with a remedy, where the derivation's assumptions do not hold."""
     log_z = log_partition(c_ref, config.beta)
-    print(f"c_ref = {c_ref:.2f}" + (f" ± {std:.2f}" if std is not None else "") + f" nats, beta = {config.beta:g}, log Z = {log_z:.2g}")
+    spread = f" ± {std:.2f}" if std is not None else ""
+    print(f"c_ref = {c_ref:.2f}{spread} nats, beta = {config.beta:g}, log Z = {log_z:.2g}")
     if config.self_loss == "mse" and log_z > 0.05:
         remedy = f"raise --beta to {math.ceil(-100 / (c_ref + 3)) / 100:.2f}" if c_ref < -5 else "choose a rarer --token"
         print(f"warning: log Z = {log_z:.2f} is not close to 0, so no policy reaches a self-reward of 1; {remedy}", file=sys.stderr)
@@ -1507,7 +1510,8 @@ def default_out(model):
 # what a checkpoint's later users need to read its self-reward and to ask it as it was asked in training
 LASTING = ("beta", "self_loss", "temperature", "prompt_suffix", "max_prompt_tokens", "max_response_tokens")
 # what a resumed run may change: none of it alters what is learnt
-FREE = {"out", "resume", "dry_run", "tensorboard", "device", "steps", "eval_every", "save_every", "sample_rows", "micro_batch_tokens"}
+FREE = {"out", "resume", "dry_run", "tensorboard", "device", "steps", "eval_every", "save_every", "sample_rows",
+        "micro_batch_tokens"}
 
 
 def lock(folder):
@@ -1559,8 +1563,8 @@ def print_reliability(rows):
             f"{mean:.2f} → {accuracy:.2f} ({count})" for count, mean, accuracy in row["reliability"] if count))
         shown = {key: "–" if row[key] is None else f"{row[key]:.2f}" for key in ("tpr", "tnr", "threshold", "tpr_at_threshold",
                  "tnr_at_threshold", "length_correlation")}
-        print(", ".join(f"{key} {value}" for key, value in shown.items()) + f"; self-rewarding took {row['self_reward_tokens']} tokens "
-              f"and {row['self_reward_seconds']:.1f} of {row['seconds']:.1f} s of sampling")
+        print(", ".join(f"{key} {value}" for key, value in shown.items()) + f"; self-rewarding took {row['self_reward_tokens']} "
+              f"tokens and {row['self_reward_seconds']:.1f} of {row['seconds']:.1f} s of sampling")
 
 
 def save(out, policy, optimizer, step, c_ref_std, config):
@@ -1630,7 +1634,8 @@ def training_step(policy, optimizer, rows, step, config, reference=None):
         "step": step + 1, "reward": rewards.mean().item(), "reward_std": rewards.view(-1, G).std(1).mean().item(), **figures,
         "lr": config.lr, "response_tokens": tokens / len(texts), "complete": complete.double().mean().item(),
         **{name: number(value) for name, value in grades.items()},
-        "logp_zc_right": number(solutions.logp_zc[right].mean()), "logp_zc_wrong": number(solutions.logp_zc[complete & ~right].mean()),
+        "logp_zc_right": number(solutions.logp_zc[right].mean()),
+        "logp_zc_wrong": number(solutions.logp_zc[complete & ~right].mean()),
         "log_z": number(log_partition_now(solutions.logp_zc[right], config.beta)),
         "seconds": clock[-1] - clock[0], "sample_seconds": sampling, "verify_seconds": verifying, "train_seconds": training,
         "sample_tokens_per_s": tokens / sampling, "train_tokens_per_s": (tokens + sum(map(len, prompts))) / training,
@@ -1647,7 +1652,7 @@ def print_table(rows):
     for data in dict.fromkeys(row["data"] for row in rows):
         of_data = [row for row in rows if row["data"] == data]
         for row in of_data[:1] + of_data[1:][-1:]:
-            cells = ("–" if row.get(k) is None else f"{row[k]:.3f} ±{(row[k + '_ci'][1] - row[k + '_ci'][0]) / 2:.3f}" for k in names)
+            cells = ["–" if row.get(k) is None else f"{row[k]:.3f} ±{(row[k + '_ci'][1] - row[k + '_ci'][0]) / 2:.3f}" for k in names]
             print(f"{data[-24:]:<24}{row['step']:>6} " + "".join(f"{cell:>15}" for cell in cells))
 
 
@@ -1680,7 +1685,7 @@ def train(config, watch_signals=list):
     eval_sets = {name: add_prompts(rows, tokenizer, config, name) for name, rows in eval_sets.items()}
     eos_ids = end_tokens(model, tokenizer)
     policy = Policy(model, tokenizer, eos_ids, choose_token(config.token, model, tokenizer, eos_ids), None)
-    print(f"{config.model}: {model.num_parameters():,} {state['param_dtype']} parameters on {device}{f' × {WORLD}' if WORLD > 1 else ''}; "
+    print(f"{config.model}: {model.num_parameters():,} {state['param_dtype']} parameters on {device}{f' × {WORLD}' * (WORLD > 1)}; "
           f"z_c is token {policy.token}; {len(problems)} problems; seed {config.seed}, run in {out}")
     if warming:
         warm_start(model, tokenizer, problems, config)
@@ -1780,7 +1785,8 @@ def train(config, watch_signals=list):
 def load_grader(config):
     """The Policy of a trained --model. Raises UserError if it is not known how it grades itself."""
     if config.token is None or config.c_ref is None:
-        raise UserError(f"{config.model} is no checkpoint of this program, so its z_c is unknown; give --token and --c_ref (and --beta).")
+        raise UserError(f"{config.model} is no checkpoint of this program, so its z_c is unknown; give --token and --c_ref (and "
+                        "--beta).")
     device = choose_device(config.device)
     dtype = config.param_dtype if config.param_dtype != "auto" else "bfloat16" if device.type == "cuda" else "float32"
     model, tokenizer = load_model(config.model, device, dtype, config.seed)
@@ -1797,13 +1803,13 @@ def ask(config):
     rows = add_prompts([{"problem": problem, "answer": ""}], policy.tokenizer, config, "--ask")
     samples = solve(policy, rows, config)
     classes = group([row["answer"] for row in samples])
-    trust = [min(max(row["self_reward"] or 0.0, 0.0), 1.0) for row in samples]
+    trust = [min(max(row["self_reward"] or 0.0, 0.0), 1.0) for row in samples]  # the clipped self-reward
     votes = {c: [i for i, other in enumerate(classes) if other == c] for c in dict.fromkeys(classes) if c is not None}
     ranked = sorted(votes, key=lambda c: (-sum(trust[i] for i in votes[c]), -len(votes[c])))
     for c in ranked:
         best = max(votes[c], key=trust.__getitem__)
-        print(f"{samples[c]['answer']}: {len(votes[c])} of {len(samples)} votes, self-reward {sum(trust[i] for i in votes[c]):.2f} in all, "
-              f"{trust[best]:.2f} for\n    {samples[best]['response'].strip()}")
+        print(f"{samples[c]['answer']}: {len(votes[c])} of {len(samples)} votes, self-reward {sum(trust[i] for i in votes[c]):.2f} in "
+              f"all, {trust[best]:.2f} for\n    {samples[best]['response'].strip()}")
     if not ranked:
         cut = sum(not row["complete"] for row in samples)
         print(f"no answer in {len(samples)} solutions, {cut} of them cut; raise --max_response_tokens or --eval_n")
@@ -1814,17 +1820,18 @@ def ask(config):
 
 
 def score_file(config):
-    """Teacher-forced self-rewards of the (problem, response) rows of a jsonl file, written beside them to --out, once all are known."""
+    """Teacher-forced self-rewards of the (problem, response) rows of a jsonl file: --out gets both, once all are known."""
     out = Path(config.out or f"{config.score}.scored.jsonl")
     if out.exists():
         raise UserError(f"{out} exists; name another file with --out.")
     try:
         rows = [json.loads(line) for line in Path(config.score).read_text().split("\n") if line.strip()]
         pairs = [(row["problem"], row["response"]) for row in rows]
-        if not rows or not all(isinstance(text, str) and text for text, _ in pairs) or not all(isinstance(text, str) for _, text in pairs):
+        if not rows or not all(isinstance(problem, str) and problem and isinstance(response, str) for problem, response in pairs):
             raise ValueError("no rows, or a problem or response that is no text")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"Cannot read {config.score} ({error}); give a jsonl file with `problem` and `response` in every row.") from error
+        raise UserError(f"Cannot read {config.score} ({one_line(error)}); give a jsonl file with `problem` and `response` in every "
+                        "row.") from error
     policy = load_grader(config)
     prompts = [encode_prompt(policy.tokenizer, problem, config.prompt_suffix) for problem, _ in pairs]
     ends = [[row["last_token"]] if row.get("last_token") in policy.eos_ids else policy.eos_ids[:1] for row in rows]
@@ -1832,8 +1839,9 @@ def score_file(config):
     beside = out.with_name(out.name + ".new")
     with beside.open("w") as file:
         for i in tqdm(range(0, len(rows), 64), desc="scoring"):
-            _, logp_zc = score(policy.model, prompts[i : i + 64], responses[i : i + 64], policy.token, budget=config.micro_batch_tokens)
-            for row, at_zc, value in zip(rows[i : i + 64], logp_zc.tolist(), grade(logp_zc, policy.c_ref, config).tolist()):
+            part = slice(i, i + 64)
+            _, logp_zc = score(policy.model, prompts[part], responses[part], policy.token, budget=config.micro_batch_tokens)
+            for row, at_zc, value in zip(rows[part], logp_zc.tolist(), grade(logp_zc, policy.c_ref, config).tolist()):
                 cut = row.get("complete") is False  # its last token was not EOS, so there is no grade to read
                 file.write(json.dumps({**row, "logp_zc": None if cut else at_zc, "self_reward": None if cut else value}) + "\n")
     beside.rename(out)
@@ -1847,7 +1855,8 @@ def evaluate_only(config):
         then, now = (dataclasses.asdict(c) for c in (read_settings(out / "config.json"), config))
         changed = [f"--{k} {then[k]}" for k in now if k not in FREE and now[k] != then[k]]
         if changed:
-            raise UserError(f"{out} holds something else than this evaluation ({', '.join(changed)}); name another folder with --out.")
+            raise UserError(f"{out} holds something else than this evaluation ({', '.join(changed)}); name another folder with "
+                            "--out.")
     else:
         refuse_used(out)
     if WORLD > 1:
@@ -1905,8 +1914,8 @@ def parse(arguments):
         flags["model"] = model
 
     def complete(settings, source):
-        """The Config of the flags, and of a file's settings where they leave it open; these are read as if they were flags, too, so that
-        names and types are checked alike."""
+        """The Config of the flags, and of a file's settings where they leave it open. These are read as if they were flags,
+        too, so that names and types are checked alike."""
         words = []
         for name, value in settings.items():
             if isinstance(value, list):
@@ -1976,8 +1985,8 @@ def main(arguments=None):
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        print(f"laser.py: The memory is full; lower --micro_batch_tokens (now {config.micro_batch_tokens}), or --sample_rows (now "
-              f"{config.sample_rows or 'chosen from free memory'}) if it happened while sampling.", file=sys.stderr)
+        print(f"laser.py: The memory is full; lower --micro_batch_tokens (now {config.micro_batch_tokens}), or --sample_rows "
+              f"(now {config.sample_rows or 'chosen from free memory'}) if it happened while sampling.", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"laser.py: {one_line(error)}; check the path, its permissions and the room on the disk.", file=sys.stderr)
