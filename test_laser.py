@@ -124,6 +124,8 @@ def test_mix_advantages_by_hand():
     a = math.sqrt(0.5)  # a pair x, y normalises to ±1/√2
     assert got.tolist() == pytest.approx([0.75 + 0.25 * a, -0.75 - 0.25 * a, 0, 0, 1.5 + 0.25 * a, -1.5 - 0.25 * a], rel=1e-4)
     assert torch.equal(laser.mix_advantages(advantages, self_rewards, complete, 2, 0.0, 0.0), advantages)
+    three = laser.mix_advantages(torch.zeros(3), torch.tensor([3.0, 0.5, -5]), torch.ones(3).bool(), 3, 1.0, 0.1)  # clipped: 1, 0.5, 0
+    assert three.tolist() == pytest.approx([1, 0, -1], abs=1e-4)
 
 
 def test_policy_loss_by_hand():
@@ -540,6 +542,8 @@ def test_grade_metrics_of_an_empty_class_are_undefined_and_of_a_blind_one_zero()
     one_class = laser.grade_metrics(scores, torch.ones(3))
     assert one_class["tpr"] == pytest.approx(1 / 3) and all(one_class[k].isnan() for k in ("f1", "tnr", "auroc"))
     assert laser.number(one_class["f1"]) is None
+    halves = laser.grade_metrics(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0]))
+    assert (halves["tpr"], halves["tnr"]) == (0, 1)  # 0.5 does not say «right»
     assert laser.grade_metrics(scores, torch.tensor([1.0, 1, 0]))["f1"] == 0  # neither class is ever recognised
     assert all(v.isnan() for v in laser.grade_metrics(torch.zeros(0), torch.zeros(0)).values())
 
@@ -902,6 +906,23 @@ def test_every_variant_runs(flags, tmp_path):
     assert all(math.isfinite(row["grad_norm"]) for row in rows)
     if "--kl" in flags:  # the policy starts as the reference, then leaves it
         assert rows[0]["kl"] == pytest.approx(0, abs=1e-5) and rows[-1]["kl"] > 0
+
+
+def test_the_schedule_of_loss_and_integration(tmp_path, monkeypatch):
+    update, mix, alphas, mixed = laser.update, laser.mix_advantages, [], []
+    monkeypatch.setattr(laser, "update", lambda *a: alphas.append(a[6]) or update(*a))
+    monkeypatch.setattr(laser, "mix_advantages", lambda *a: mixed.append((len(alphas), a[4])) or mix(*a))
+    assert here(*FAST, "--warm_start_steps", 0, "--c_ref", -8, "--steps", 5, "--reasoning_warmup", 1, "--self_reward_warmup", 2,
+                "--alpha", 0.3, "--tau", 0.2, "--out", tmp_path / "s") == 0
+    assert alphas == [0, 0.3, 0.3, 0.3, 0.3] and mixed == [(3, 0.2), (4, 0.2)]
+
+
+def test_solutions_of_a_problem_do_not_depend_on_the_others_asked(finished):
+    policy = laser.load_grader(laser.parse(["--model", str(finished[0] / "checkpoint")]))
+    config = laser.parse(["--model", str(finished[0] / "checkpoint"), "--n", "3"])
+    problems = laser.add_prompts(laser.pair_problems("pairs-hard", 4), policy.tokenizer, config, "four")
+    both, alone = laser.solve(policy, problems, config), laser.solve(policy, problems[2:3], config)
+    assert [row["response"] for row in both[6:9]] == [row["response"] for row in alone] != [row["response"] for row in both[:3]]
 
 
 def test_asking_prints_answers_and_a_vote(finished, capsys, monkeypatch):
