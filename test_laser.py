@@ -361,16 +361,73 @@ def test_numbers_that_are_not_finite_stop_the_run_before_the_weights_change(monk
         draw(model)
 
 
-def test_reference_terms_of_the_update():
-    """KL to a reference equal to the policy is 0; to another one it is positive and changes the step."""
-    model, other = tiny_model(), tiny_model(seed=1)
-    solutions, rewards = draw(model, T=8), torch.zeros(16)
-    config = Config(kl=1.0, grad_clip=1e9)
-    for reference, positive in ((tiny_model(), False), (other, True)):
+def test_a_larger_gradient_is_clipped_to_the_norm_allowed():
+    gradient, figures, _ = step_of(tiny_model(), grad_clip=0.01)
+    norm = sum(g.square().sum() for g in gradient.values()).sqrt().item()
+    assert figures["grad_norm"] > 0.1 and norm == pytest.approx(0.01, rel=1e-2)  # logged as it was, applied as it may be
+
+
+def test_the_kl_penalty_draws_the_policy_to_the_reference():
+    solutions, config = draw(tiny_model(), T=8), Config(kl=1.0, grad_clip=1e9)
+    for reference, apart in ((tiny_model(), False), (tiny_model(seed=1), True)):
         ref_logps, _ = laser.score(reference, repeated(PROMPTS, 4), solutions.responses(), ZC)
-        figures = laser.update(tiny_model(), torch.optim.SGD(model.parameters(), lr=0.0), repeated(PROMPTS, 4), solutions, rewards,
-                               torch.zeros(16), 0.0, -4.0, ZC, config, ref_logps)
-        assert (figures["kl"] > 1e-3) == positive
+        model = tiny_model()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        first, second = (laser.update(model, optimizer, repeated(PROMPTS, 4), solutions, torch.zeros(16), torch.zeros(16), 0.0, -4.0, ZC, config,
+                                      ref_logps)["kl"] for _ in range(2))
+        assert 0 < second < 0.99 * first if apart else first == pytest.approx(0, abs=1e-6) == second
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """Four known solutions of one problem, sampled by a model that knows 100 tokens: right, cut, right but in two boxes, wrong."""
+    model, tokenizer = tiny_model(vocabulary=100), laser.character_tokenizer()
+    texts = ["5+9=14\\boxed{5,9}", "5+9=14\\boxed{5,9}", "\\boxed{5,9}\\boxed{5,9}", "2+5=7\\boxed{2,5}"]
+    responses = [tokenizer(text)["input_ids"] + [EOS] * (i != 1) for i, text in enumerate(texts)]
+    row = {"problem": "2 5 9 1:14=", "answer": "5,9", "prompt": tokenizer("2 5 9 1:14=")["input_ids"]}
+    logps, logp_zc = laser.score(model, [row["prompt"]] * 4, responses, 99)
+    complete = torch.tensor([True, False, True, True])
+    tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(r) for r in responses], batch_first=True)
+    solutions = laser.Solutions(tokens, logps, torch.tensor([len(r) for r in responses]), complete, torch.where(complete, logp_zc, -torch.inf))
+    seen = []
+    monkeypatch.setattr(laser, "sample_together", lambda policy, prompts, group_size, u, config: seen.append(u) or solutions)
+    return laser.Policy(model, tokenizer, [EOS], 99, -4.0), row, solutions, responses, seen
+
+
+def test_a_training_step_rewards_strictly_and_grades_against_the_reference_it_is_given(given):
+    policy, row, solutions, responses, seen = given
+    reference, optimizer = tiny_model(seed=1, vocabulary=100), torch.optim.SGD(policy.model.parameters(), lr=0.0)
+    _, exact = laser.score(reference, [row["prompt"]] * 4, responses, 99)
+    for step, seed, options, c_ref in ((0, 0, {}, torch.full((4,), -4.0)), (1, 0, {}, torch.full((4,), -4.0)),
+                                       (0, 1, {"exact_reference": True}, exact)):
+        config = Config(group_size=4, seed=seed, reasoning_warmup=0, beta=0.2, **options)
+        line, _, _, rewards, _ = laser.training_step(policy, optimizer, [row], step, config, reference if options else None)
+        assert rewards.tolist() == [1, 0, 0, 0] and line["reward"] == 0.25 and line["complete"] == 0.75
+        r = [0.2 * (solutions.logp_zc[i] - c_ref[i]).item() for i in range(4)]
+        assert line["self_reward_loss"] == pytest.approx((r[0] - 1) ** 2 / 2 + (r[2] ** 2 + r[3] ** 2) / 4, rel=1e-4)
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(seen, 2))  # each step and each seed has its own draws
+
+
+def test_an_evaluation_takes_the_last_box_and_nothing_from_a_cut_solution(given, monkeypatch):
+    policy, row, solutions, responses, _ = given
+    reference = tiny_model(seed=1, vocabulary=100)
+    _, exact = laser.score(reference, [row["prompt"]] * 4, responses, 99)
+    for config, c_ref in ((Config(eval_n=4), torch.full((4,), -4.0)), (Config(eval_n=4, exact_reference=True), exact)):
+        rows = laser.solve(policy, [row], config, reference=reference)
+        assert [r["reward"] for r in rows] == [1, 0, 1, 0] and [r["answer"] for r in rows] == ["5,9", None, "5,9", "2,5"]
+        assert rows[1]["self_reward"] is None and not rows[1]["complete"]
+        for i in (0, 2, 3):
+            assert rows[i]["self_reward"] == pytest.approx(0.1 * (solutions.logp_zc[i] - c_ref[i]).item(), rel=1e-5)
+
+
+def test_c_ref_is_read_after_an_eos_that_a_cut_solution_is_given(given):
+    policy, row, _, responses, _ = given
+    mean, std = laser.measure_c_ref(policy, [row], Config(prompts_per_step=1, group_size=4))
+    values = []
+    for response in responses:
+        ids = torch.tensor([row["prompt"] + response + [EOS] * (response[-1] != EOS)])
+        values.append(policy.model(ids).logits[0, -1].log_softmax(-1)[99].item())
+    assert (mean, std) == pytest.approx((statistics.mean(values), statistics.stdev(values)), rel=1e-4)
 
 
 def test_repeated_updates_teach_the_grade():
@@ -535,6 +592,23 @@ def test_the_mean_over_sets_and_its_interval():
     mean = laser.mean_of_sets(rows)
     assert mean["mean@1"] == pytest.approx(0.4) and mean["f1"] is None and mean["problems"] == 20
     assert mean["mean@1_ci"] == pytest.approx([0.4 - 0.03 / math.sqrt(2), 0.4 + 0.04 / math.sqrt(2)])
+
+
+def test_intervals_resample_whole_problems():
+    rng, P, n = random.Random(0), 8, 3
+    samples = [{"reward": float(rng.random() < p / P), "self_reward": rng.random(), "complete": rng.random() < 0.8, "answer": "1", "tokens": 5,
+                "seconds": 0.1, "logp_zc": -3.0} for p in range(P) for _ in range(n)]
+    row = laser.summarise(samples, n, 0.1)
+    picks = torch.randint(P, (500, P), generator=torch.Generator().manual_seed(laser.seed_of("bootstrap", P))).tolist()
+    means, tprs = [], []
+    for chosen in picks:
+        drawn = [samples[p * n + i] for p in chosen for i in range(n)]
+        grades = [s["self_reward"] > 0.5 for s in drawn if s["complete"] and s["reward"]]
+        means.append(statistics.mean(s["reward"] for s in drawn))
+        tprs += [sum(grades) / len(grades)] if grades else []
+    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    assert row["mean@1_ci"] == pytest.approx(torch.tensor(means, dtype=torch.float64).quantile(ends).tolist())
+    assert row["tpr_ci"] == pytest.approx(torch.tensor(tprs, dtype=torch.float64).quantile(ends).tolist())
 
 
 def test_grade_metrics_of_an_empty_class_are_undefined_and_of_a_blind_one_zero():
@@ -1056,6 +1130,14 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(flags, tmp_path, capsys,
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("laser.py: ") and error.endswith(".") and len(error) < 400
     assert not Path("out").exists()
+
+
+def test_dropout_is_off_in_training(tmp_path):
+    settings = {"model_type": "gpt2", "n_embd": 32, "n_head": 2, "n_layer": 1, "vocab_size": 128, "resid_pdrop": 0.5}
+    (tmp_path / "drop.json").write_text(json.dumps(settings))
+    model, _ = laser.load_model(str(tmp_path / "drop.json"), torch.device("cpu"), "float32", 0)
+    one, two = (laser.token_logps(model.train(), [[5, 6]], [[7, 8, 1]], 99)[0] for _ in range(2))
+    assert torch.equal(one, two)
 
 
 @pytest.mark.parametrize("changes, words", [({"num_attention_heads": 7}, "does not run"), ({"hidden_size": "x"}, "Cannot load"),
