@@ -29,6 +29,7 @@ import dataclasses
 import datetime
 import fcntl
 import functools
+import glob
 import hashlib
 import importlib.util
 import itertools
@@ -165,13 +166,16 @@ def check(config):
         if wrong:
             raise UserError(sentence)
 
+    for name, value in vars(config).items():
+        refuse_if(value == "" and name not in ("ask", "prompt_suffix") or value == [""], f"--{name} is empty; give it a value or drop it.")
     for name in ("steps", "alpha", "min_std", "reasoning_warmup", "self_reward_warmup", "kl", "weight_decay", "temperature",
                  "eval_every", "save_every", "warm_start_steps", "sample_rows"):
-        refuse_if(not 0 <= getattr(config, name) < math.inf, f"--{name} must be 0 or more.")
+        refuse_if(not 0 <= getattr(config, name) < math.inf, f"--{name} must be a finite number, 0 or more.")
     for name in ("lr", "beta", "grad_clip", "warm_start_lr"):
-        refuse_if(not 0 < getattr(config, name) < math.inf, f"--{name} must be greater than 0.")
+        refuse_if(not 0 < getattr(config, name) < math.inf, f"--{name} must be a finite number greater than 0.")
     for name in ("prompts_per_step", "max_prompt_tokens", "max_response_tokens", "micro_batch_tokens", "eval_n"):
         refuse_if(getattr(config, name) < 1, f"--{name} must be 1 or more.")
+    refuse_if(config.temperature > 100, "--temperature must be at most 100.")
     refuse_if(config.group_size < 2, "--group_size must be 2 or more, as GRPO compares the solutions of one problem.")
     refuse_if(not 0 <= config.tau <= 1, "--tau must lie between 0 and 1.")
     refuse_if(not 0 < config.clip_low < 1 or not 0 < config.clip_high < math.inf,
@@ -251,16 +255,21 @@ def load_problems(name, train, config):
     if name in PAIRS:
         return pair_problems(name, 20000 if train else 200, config.warm_start_right)
     path = Path(name)
-    kinds = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
     try:
-        if path.suffix in kinds:
-            if not path.is_file():
-                raise UserError(f"There is no file {name}; give a jsonl, json, parquet or csv file, or a hub id.")
-            features = None
-            if path.suffix == ".csv":  # all columns as text, or 007 and 0.50 would come back as 7 and 0.5
-                with path.open(newline="", encoding="utf-8-sig") as file:
-                    features = datasets.Features({column: datasets.Value("string") for column in next(csv.reader(file), [])})
-            rows = datasets.load_dataset(kinds[path.suffix], data_files=str(path), split="train", features=features)
+        if path.suffix in (".jsonl", ".json", ".parquet", ".csv") and not path.is_file():
+            raise UserError(f"There is no file {name}; give a jsonl, json, parquet or csv file, or a hub id.")
+        if path.suffix in (".jsonl", ".json"):  # numbers stay as they are written: 0.50 and 2**70 are no floats
+            texts = [path.read_text("utf-8-sig")]
+            texts = texts[0].split("\n") if path.suffix == ".jsonl" else texts
+            records = [json.loads(text, parse_int=str, parse_float=str, parse_constant=str) for text in texts if text.strip()]
+            records = records[0] if path.suffix == ".json" and isinstance(records[0], list) else records
+            rows = datasets.Dataset.from_list(records)
+        elif path.suffix == ".parquet":
+            rows = datasets.Dataset.from_parquet(glob.escape(name))
+        elif path.suffix == ".csv":  # all columns as text, or 007 and 0.50 would come back as 7 and 0.5, NA and None as nothing
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                features = datasets.Features({column: datasets.Value("string") for column in next(csv.reader(file), [])})
+            rows = datasets.Dataset.from_csv(glob.escape(name), features=features, na_filter=False)
         else:
             splits = datasets.load_dataset(name, *(["main"] if name == "openai/gsm8k" else []))
             wanted = ["train"] if train else ["test", "validation", "train"]
@@ -271,7 +280,9 @@ def load_problems(name, train, config):
         raise UserError(f"Cannot read {name}: neither a file here nor reachable on the hub ({one_line(error)}); check the name and "
                         "the network.") from error
     except Exception as error:  # `datasets` raises many kinds for a malformed file
-        raise UserError(f"Cannot read {name} ({one_line(error)}); give a well-formed file or data set.") from error
+        raise UserError(f"Cannot read {name} ({one_line(error.__cause__ or error)}); give a well-formed file or data set.") from error
+    if not len(rows):
+        raise UserError(f"{name} has no problems; give data with at least one row.")
     columns = []
     for what, given, known in (("problem", config.problem_column, ("problem", "question", "prompt")),
                                ("answer", config.answer_column, ("answer", "final_answer", "solution"))):
@@ -280,15 +291,14 @@ def load_problems(name, train, config):
             raise UserError(f"{name} has no {what} column {given or 'of a known name'}; name one of {rows.column_names} with "
                             f"--{what}_column.")
         columns.append(column)
-    try:
-        cells = list(zip(*(rows[column] for column in columns)))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name} is not in UTF-8; convert it, for example with iconv.") from error
-    rows = [{"problem": p, "answer": gold_answer(a)} for p, a in cells if p is not None and a is not None]
+    cells = [(problem, "" if answer is None else gold_answer(answer)) for problem, answer in zip(*(rows[c] for c in columns))]
+    rows = [{"problem": problem, "answer": answer} for problem, answer in cells if problem not in (None, "") and answer]
+    if len(rows) < len(cells):
+        print(f"{name}: {len(cells) - len(rows)} of {len(cells)} rows dropped, without problem or answer")
     if not all(isinstance(row["problem"], str) for row in rows):
         raise UserError(f"{name} has problems in column {columns[0]} that are no text; name another with --problem_column.")
     if not rows:
-        raise UserError(f"{name} has no problems; give data with at least one row.")
+        raise UserError(f"{name} has no problem with an answer; give data with at least one.")
     return rows
 
 
@@ -301,16 +311,23 @@ def encode_prompt(tokenizer, problem, suffix):
     return tokenizer(text)["input_ids"]
 
 
-def add_prompts(rows, tokenizer, config, name):
-    """The rows with their `prompt` token ids; empty and over-long prompts are dropped and counted."""
+def add_prompts(rows, model, tokenizer, config, name):
+    """The rows with their `prompt` token ids; empty and over-long prompts are dropped and counted.
+
+    Raises UserError if none is left, or if the model has no positions for the longest prompt with its solution.
+    """
     rows = [{**row, "prompt": encode_prompt(tokenizer, row["problem"], config.prompt_suffix)} for row in rows]
     kept = [row for row in rows if 0 < len(row["prompt"]) <= config.max_prompt_tokens]
     if len(kept) < len(rows):
         print(f"{name}: {len(rows) - len(kept)} of {len(rows)} problems dropped, prompt empty or longer than "
               f"{config.max_prompt_tokens} tokens")
     if not kept:
-        raise UserError(f"Every prompt of {name} is empty or longer than {config.max_prompt_tokens} tokens; raise "
-                        "--max_prompt_tokens.")
+        raise UserError(f"Every prompt of {name} is empty in this tokenizer or longer than {config.max_prompt_tokens} tokens; raise "
+                        "--max_prompt_tokens or choose other problems.")
+    needed = max(len(row["prompt"]) for row in kept) + config.max_response_tokens + 1
+    if needed > getattr(model.config, "max_position_embeddings", math.inf):
+        raise UserError(f"The longest prompt of {name} and its solution may take {needed} positions, of which the model has "
+                        f"{model.config.max_position_embeddings}; lower --max_response_tokens or --max_prompt_tokens.")
     return kept
 
 
@@ -373,8 +390,8 @@ def load_model(name, device, dtype, seed):
     With gradient checkpointing on a GPU; on the device "meta" it is an empty shell, to be measured. Raises UserError if there is
     no such model, or if it is one that this file would sample wrongly.
     """
-    options = {"dtype": getattr(torch, dtype), "attn_implementation": "laser"}
     try:
+        options = {"dtype": getattr(torch, dtype), "attn_implementation": "laser"}
         tokenizer = character_tokenizer() if name.endswith(".json") else AutoTokenizer.from_pretrained(hub_name(name))
         if name.endswith(".json"):
             settings = {k: v for k, v in json.loads(Path(name).read_text()).items() if k != "laser"}
@@ -450,7 +467,7 @@ def choose_token(wanted, model, tokenizer, eos_ids):
         if token >= rows:  # every row is taken: add one
             token = rows
             model.resize_token_embeddings(rows + 1)
-    elif wanted.removeprefix("-").isdecimal() and wanted.isascii():
+    elif wanted.removeprefix("-").isdecimal() and wanted.isascii() and len(wanted) < 12:
         token = int(wanted)
     else:
         known = tokenizer.get_vocab()
@@ -1447,14 +1464,17 @@ def append_json(path, *rows):
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-def read_back(path, step):
-    """The rows of a JSON-lines log up to `step`; what came later, a torn last line included, is cut off, as it will be repeated."""
+def read_back(path, step, *keys):
+    """The rows of a JSON-lines log up to `step`; what came later, a torn last line included, is cut off, as it will be repeated.
+
+    Raises UserError if a row is not JSON or lacks one of `keys`.
+    """
     if not path.exists():
         return []
     try:
         rows = [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
-        rows = [row for row in rows if row["step"] <= step]
-    except (ValueError, KeyError, TypeError) as error:
+        rows = [row for row in rows if row["step"] <= step and [row[key] for key in keys] is not None]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({one_line(error)}); mend it or move it away.") from error
     replace_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     return rows
@@ -1468,7 +1488,7 @@ def read_json(path, of=lambda value: value):
     """What `of` makes of a JSON file. Raises UserError if the file is damaged."""
     try:
         return of(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(damaged(path, error)) from error
 
 
@@ -1480,16 +1500,19 @@ def evaluate(policy, sets, step, config, out, reference=None, go_on=True, stoppi
     """Sample, grade and vote on data sets {name: problems}: their rows for eval.jsonl; the solutions go to out/samples.jsonl.
 
     Solutions of this step that are there already are kept, if `go_on`: an interrupted evaluation loses at most 64 problems.
-    When `stopping()` turns true, the rows of the sets that are done are returned.
+    When `stopping()` turns true, the rows of the sets that are done are returned. Raises UserError if what is there is of other
+    problems.
     """
     n, path, rows = config.eval_n, out / "samples.jsonl", []
-    done = [row for row in read_back(path, step) if row["step"] == step and go_on]
+    done = [row for row in read_back(path, step, "data", "problem", "gold") if row["step"] == step and go_on]
     if WORLD > 1:
         dist.barrier()  # all have read before the first one writes
     of_set = {name: [row for row in done if row["data"] == name] for name in sets}
-    for name, problems in sets.items():  # of whole problems, as long as they are these
-        same = (row["problem"] == problems[i // n]["problem"] for i, row in enumerate(of_set[name][: n * len(problems)]))
-        of_set[name] = of_set[name][: sum(itertools.takewhile(bool, same)) // n * n]
+    for name, problems in sets.items():
+        asked = [(row["problem"], row["answer"]) for row in problems for _ in range(n)]
+        if [(row["problem"], row["gold"]) for row in of_set[name]] != asked[: len(of_set[name])]:
+            raise UserError(f"{path} holds solutions of other problems than {name} has now; name another folder with --out.")
+        of_set[name] = of_set[name][: len(of_set[name]) // n * n]  # whole problems
     replace_text(path, "".join(json.dumps(row) + "\n" for samples in of_set.values() for row in samples))
     for name, problems in sets.items():
         samples = of_set[name]
@@ -1569,6 +1592,10 @@ def print_reliability(rows):
 
 def save(out, policy, optimizer, step, c_ref_std, config):
     """Replace out/checkpoint: model and tokenizer as transformers reads them, laser.json, and the moments of AdamW in trainer.pt."""
+    parts = [x.to_local() if isinstance(x, DTensor) else x for x in policy.model.parameters()]
+    if add_up(torch.tensor(sum(not torch.isfinite(x).all() for x in parts))):
+        raise UserError(f"The weights are no longer finite after step {step}, so they are not saved; lower --lr and start again "
+                        "with another --out, or with the last checkpoint as --model.")
     weights, moments = None, optimizer.state_dict()
     dtype = str(policy.model.dtype)[6:]
     if isinstance(policy.model, FSDPModule):
@@ -1674,15 +1701,18 @@ def train(config, watch_signals=list):
     warmed = (out / "warm_start").exists()
     start_model, warming = str(out / "warm_start") if warmed else config.model, config.warm_start_steps > 0 and not warmed
     state, first = {"c_ref_std": None}, 0
+    if config.resume and not saved:
+        print(f"there is no checkpoint in {out} yet: its run begins again", file=sys.stderr)
     if not saved:
         state["param_dtype"] = choose_dtype(config, device)
     else:
         state = read_json(saved / "laser.json", lambda told: {
-            key: told["laser"]["c_ref"] if key == "c_ref" else told[key] for key in ("step", "c_ref", "c_ref_std", "param_dtype")})
+            "step": int(told["step"]), "param_dtype": str(told["param_dtype"]), "c_ref": float(told["laser"]["c_ref"]),
+            "c_ref_std": told["c_ref_std"] and float(told["c_ref_std"])})
         first = state["step"]
     model, tokenizer = load_model(str(saved or start_model), device, state["param_dtype"], config.seed)
-    problems = add_prompts(problems, tokenizer, config, config.data)
-    eval_sets = {name: add_prompts(rows, tokenizer, config, name) for name, rows in eval_sets.items()}
+    problems = add_prompts(problems, model, tokenizer, config, config.data)
+    eval_sets = {name: add_prompts(rows, model, tokenizer, config, name) for name, rows in eval_sets.items()}
     eos_ids = end_tokens(model, tokenizer)
     policy = Policy(model, tokenizer, eos_ids, choose_token(config.token, model, tokenizer, eos_ids), None)
     print(f"{config.model}: {model.num_parameters():,} {state['param_dtype']} parameters on {device}{f' × {WORLD}' * (WORLD > 1)}; "
@@ -1724,7 +1754,7 @@ def train(config, watch_signals=list):
         reference.resize_token_embeddings(model.get_input_embeddings().weight.size(0))
         reference.requires_grad_(False)
     read_back(out / "metrics.jsonl", first)
-    results = read_back(out / "eval.jsonl", first)
+    results = read_back(out / "eval.jsonl", first, "data", "n")
     if config.tensorboard:
         from torch.utils.tensorboard import SummaryWriter  # an extra package, which `check` has looked for
     board = SummaryWriter(out, purge_step=first + 1) if config.tensorboard and RANK == 0 else None
@@ -1796,11 +1826,15 @@ def load_grader(config):
 
 def ask(config):
     """Sample solutions of one problem, and print each distinct answer with its votes, its summed self-reward and a solution."""
-    problem = (sys.stdin.read() if config.ask == "-" else config.ask).strip()
+    try:
+        problem = (sys.stdin.read() if config.ask == "-" else config.ask).strip()
+        problem.encode()
+    except UnicodeError as error:
+        raise UserError("--ask is not in UTF-8; convert it, for example with iconv.") from error
     if not problem:
         raise UserError("--ask has no problem to solve; write one after it, or `-` and pipe one in.")
     policy = load_grader(config)
-    rows = add_prompts([{"problem": problem, "answer": ""}], policy.tokenizer, config, "--ask")
+    rows = add_prompts([{"problem": problem, "answer": ""}], policy.model, policy.tokenizer, config, "--ask")
     samples = solve(policy, rows, config)
     classes = group([row["answer"] for row in samples])
     trust = [min(max(row["self_reward"] or 0.0, 0.0), 1.0) for row in samples]  # the clipped self-reward
@@ -1827,13 +1861,16 @@ def score_file(config):
     try:
         rows = [json.loads(line) for line in Path(config.score).read_text().split("\n") if line.strip()]
         pairs = [(row["problem"], row["response"]) for row in rows]
-        if not rows or not all(isinstance(problem, str) and problem and isinstance(response, str) for problem, response in pairs):
-            raise ValueError("no rows, or a problem or response that is no text")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        "".join(itertools.chain(*pairs)).encode()  # raises unless all of it is text
+        if not rows or not all(problem for problem, _ in pairs):
+            raise ValueError("no rows, or an empty problem")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"Cannot read {config.score} ({one_line(error)}); give a jsonl file with `problem` and `response` in every "
                         "row.") from error
     policy = load_grader(config)
     prompts = [encode_prompt(policy.tokenizer, problem, config.prompt_suffix) for problem, _ in pairs]
+    if not all(prompts):
+        raise UserError(f"Row {prompts.index([]) + 1} of {config.score} has a problem that is empty in this tokenizer; drop it.")
     ends = [[row["last_token"]] if row.get("last_token") in policy.eos_ids else policy.eos_ids[:1] for row in rows]
     responses = [policy.tokenizer(response, add_special_tokens=False)["input_ids"] + end for (_, response), end in zip(pairs, ends)]
     beside = out.with_name(out.name + ".new")
@@ -1866,7 +1903,8 @@ def evaluate_only(config):
     if any(row["step"] != step for row in read_back(out / "samples.jsonl", math.inf)):
         raise UserError(f"{out} holds the evaluation of another step of {config.model}; name another folder with --out.")
     policy = load_grader(config)
-    sets = {name: add_prompts(load_problems(name, False, config), policy.tokenizer, config, name) for name in config.eval_data}
+    sets = {name: add_prompts(load_problems(name, False, config), policy.model, policy.tokenizer, config, name)
+            for name in config.eval_data}
     held = lock(out)
     replace_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
     rows = evaluate(policy, sets, step, config, out)
@@ -1943,7 +1981,7 @@ def parse(arguments):
     if source.suffix == ".json":
         try:
             settings = dict(json.loads(source.read_text()).get("laser", {}))
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{source} is not a JSON object with a `laser` object in it ({error}); mend it.") from error
     return complete(settings, source)
 

@@ -994,7 +994,7 @@ def test_the_schedule_of_loss_and_integration(tmp_path, monkeypatch):
 def test_solutions_of_a_problem_do_not_depend_on_the_others_asked(finished):
     policy = laser.load_grader(laser.parse(["--model", str(finished[0] / "checkpoint")]))
     config = laser.parse(["--model", str(finished[0] / "checkpoint"), "--n", "3"])
-    problems = laser.add_prompts(laser.pair_problems("pairs-hard", 4), policy.tokenizer, config, "four")
+    problems = laser.add_prompts(laser.pair_problems("pairs-hard", 4), policy.model, policy.tokenizer, config, "four")
     both, alone = laser.solve(policy, problems, config), laser.solve(policy, problems[2:3], config)
     assert [row["response"] for row in both[6:9]] == [row["response"] for row in alone] != [row["response"] for row in both[:3]]
 
@@ -1076,6 +1076,36 @@ def test_an_interrupted_evaluation_goes_on(finished, tmp_path):
     assert laser.main([*command, "--out", str(tmp_path / "b")]) == 2  # a model that was trained on
 
 
+def test_an_evaluation_of_other_problems_is_refused_and_keeps_its_samples(finished, tmp_path, capsys):
+    rows = laser.pair_problems("pairs-heldout", 6)
+    command = ["--model", finished[0] / "checkpoint", "--eval_only", "--eval_data", tmp_path / "e.jsonl", "--n", 2, "--out", tmp_path / "E"]
+    for change in ({}, {"answer": "8,3"}, {"problem": "1 2 3:3="}):
+        (tmp_path / "e.jsonl").write_text("".join(json.dumps({**row, **(change if i == 2 else {})}) + "\n" for i, row in enumerate(rows)))
+        assert here(*command) == (2 if change else 0)
+        kept = lines(tmp_path / "E" / "samples.jsonl")
+        assert len(kept) == 12 and [row["gold"] for row in kept[::2]] == [row["answer"] for row in rows]
+    assert "other problems" in capsys.readouterr().err
+    with (tmp_path / "E" / "samples.jsonl").open("a") as file:
+        file.write('{"step": 4}\n')
+    assert here(*command) == 2 and "samples.jsonl is damaged" in capsys.readouterr().err
+
+
+def test_weights_that_are_not_finite_do_not_replace_a_checkpoint(tmp_path, monkeypatch, capsys):
+    real = laser.training_step
+
+    def breaking(policy, optimizer, rows, step, *rest):
+        result = real(policy, optimizer, rows, step, *rest)
+        if step == 2:
+            policy.model.lm_head.weight.data[5, 5] = torch.inf
+        return result
+
+    monkeypatch.setattr(laser, "training_step", breaking)
+    assert here(*FAST, "--warm_start_steps", 0, "--c_ref", -8, "--save_every", 1, "--out", tmp_path / "b") == 2
+    assert "no longer finite after step 3" in capsys.readouterr().err
+    assert json.loads((tmp_path / "b" / "checkpoint" / "laser.json").read_text())["step"] == 2
+    laser.load_model(str(tmp_path / "b" / "checkpoint"), torch.device("cpu"), "float32", 0)
+
+
 def byte_tokenizer(folder):
     """A byte-level BPE tokenizer with a chat template and pad = EOS, as Qwen2.5's base models have, trained on a few lines."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -1119,7 +1149,8 @@ BAD = {
     "positive c_ref": ["--c_ref", "3"], "greedy": ["--temperature", "0"], "long prompts": ["--max_prompt_tokens", "2"],
     "warm start of a hub model": ["--model", "Qwen2.5-7B", "--warm_start_steps", "5"], "device": ["--device", "tpu"],
     "said by the model": ["--token", "="], "two tasks": ["--ask", "x", "--score", "y", "--warm_start_steps", "0"],
-    "blank": ["--ask", " ", "--warm_start_steps", "0"],
+    "blank": ["--ask", " ", "--warm_start_steps", "0"], "nothing to score": ["--score=", "--warm_start_steps", "0"],
+    "hot": ["--temperature", "1e300"], "endless token": ["--token", "9" * 50], "positions": ["--max_response_tokens", "500"],
 }
 
 
@@ -1155,7 +1186,8 @@ def test_what_lies_in_the_way_is_named(finished, tmp_path, capsys):
     checkpoint = ["--model", finished[0] / "checkpoint"]
     for arguments, words in (([*FAST, "--out", tmp_path / "file" / "x"], "cannot be written to"),
                              ([*checkpoint, "--eval_only", "--eval_data", "pairs", "--out", tmp_path], "is not empty"),
-                             ([*checkpoint, "--score", tmp_path / "file"], "no rows")):
+                             ([*checkpoint, "--score", tmp_path / "file"], "no rows"),
+                             ([*checkpoint, "--ask", "\udcff"], "not in UTF-8")):
         assert here(*arguments) == 2 and words in capsys.readouterr().err
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text('{"lr": "fast"}')
@@ -1179,9 +1211,20 @@ def test_full_memory_and_missing_gpus_get_one_sentence(tmp_path, monkeypatch, ca
         laser.choose_device("cuda:0")
 
 
+def test_answers_are_read_as_they_are_written_and_rows_without_one_are_counted(tmp_path, capsys):
+    (tmp_path / "a[1].jsonl").write_text('{"question": "p\u2028q", "answer": 123456789012345678901234567890}\n{"question": "p", "answer": 0.50}\n\n'
+                                         '{"question": "p", "answer": "2020-01-01"}\n{"question": "p", "answer": null}\n')
+    (tmp_path / "a[1].csv").write_text("question,answer\np,NA\np,007\np,\n,5\n")
+    (tmp_path / "a1.csv").write_text("question,answer\nwrong,1\n")
+    for name, answers, dropped in (("a[1].jsonl", ["123456789012345678901234567890", "0.50", "2020-01-01"], "1 of 4"),
+                                   ("a[1].csv", ["NA", "007"], "2 of 4")):
+        assert [row["answer"] for row in laser.load_problems(str(tmp_path / name), True, Config())] == answers
+        assert f"{dropped} rows dropped" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("content, words", [("", "no problems|no problem column|Cannot read"), ('{"a": 1}\n', "problem column"),
                                             ('{"problem": "x"}\n', "answer column"), ("{not json", "Cannot read"),
-                                            (b'{"problem": "\xe9", "answer": "1"}', "UTF-8")])
+                                            (b'{"problem": "\xe9", "answer": "1"}', "utf-8")])
 def test_bad_data_gets_one_sentence(content, words, tmp_path):
     (tmp_path / "bad.jsonl").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(laser.UserError, match=words):
@@ -1994,6 +2037,21 @@ def test_verify_reward():
 
 
 # Voting
+
+def test_verify_group_is_the_closure_of_equivalent():
+    pool = ["5", "x=5", "y=5", "5=x", "2x=10", "{5}", "10/2", None, " ", "abc", "y=2x", "2x=y", "1,2", "(1,2)", "{2,1}", "x=1,2", "y=x^2", "x^2",
+            "f(x)=x^2", "@@", "x=", "a=5=b"]
+    rng = random.Random(0)
+    for _ in range(300):
+        answers = rng.choices(pool, k=7)
+        expected = [i if answer is not None and answer.strip() else None for i, answer in enumerate(answers)]
+        for i, j in itertools.combinations([i for i in range(7) if expected[i] is not None], 2):
+            if equivalent(answers[i], answers[j]):
+                expected = [min(expected[i], expected[j]) if e in (expected[i], expected[j]) else e for e in expected]
+        assert group(answers) == expected, answers
+    start = time.perf_counter()
+    assert group(list(map(str, range(4000)))) == list(range(4000)) and time.perf_counter() - start < 2
+
 
 def test_verify_group():
     answers = ["0.5", None, r"\frac12", "2", "", r"x=\frac{1}{2}", "x=2", "y=2", "hello"]

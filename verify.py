@@ -29,7 +29,7 @@ import zlib
 from collections import Counter
 from fractions import Fraction
 from functools import lru_cache
-from itertools import accumulate, combinations, product
+from itertools import accumulate, product
 from typing import NamedTuple
 
 import mpmath  # comes with sympy; nothing else of sympy is needed
@@ -856,9 +856,21 @@ def group(answers: list[str | None]) -> list[int | None]:
 
     A class is what `equivalent` joins, directly or through other answers, so it does not depend on their order.
     """
-    labels = [i if answer is not None and canonical(answer) is not None else None for i, answer in enumerate(answers)]
-    for i, j in combinations([i for i, label in enumerate(labels) if label is not None], 2):
-        if labels[i] != labels[j] and equivalent(answers[i], answers[j]):
-            first, second = sorted((labels[i], labels[j]))
-            labels = [first if label == second else label for label in labels]
-    return labels
+    readings = [None if answer is None else canonical(answer) for answer in answers]
+    alone = {reading.value for reading in readings if reading and reading.equation is None}  # these join the equations that give them
+    root: dict = {}
+
+    def find(key):
+        while root.setdefault(key, key) != key:
+            key = root[key]
+        return key
+
+    keys = []
+    for reading in readings:
+        marks = [] if reading is None else [("value", reading.value)] * (reading.value in alone) + [("equation", reading.equation)]
+        keys.append([mark for mark in marks if mark[1] is not None])
+        for mark in keys[-1][1:]:
+            root[find(mark)] = find(keys[-1][0])
+    first: dict = {}
+    return [None if reading is None else first.setdefault(find(marks[0]) if marks else i, i)
+            for i, (reading, marks) in enumerate(zip(readings, keys))]
