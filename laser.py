@@ -259,11 +259,9 @@ def load_problems(name, train, config):
         if path.suffix in (".jsonl", ".json", ".parquet", ".csv") and not path.is_file():
             raise UserError(f"There is no file {name}; give a jsonl, json, parquet or csv file, or a hub id.")
         if path.suffix in (".jsonl", ".json"):  # numbers stay as they are written: 0.50 and 2**70 are no floats
-            texts = [path.read_text("utf-8-sig")]
-            texts = texts[0].split("\n") if path.suffix == ".jsonl" else texts
-            records = [json.loads(text, parse_int=str, parse_float=str, parse_constant=str) for text in texts if text.strip()]
-            records = records[0] if path.suffix == ".json" and isinstance(records[0], list) else records
-            rows = datasets.Dataset.from_list(records)
+            text, exactly = path.read_text("utf-8-sig"), {"parse_int": str, "parse_float": str, "parse_constant": str}
+            lines = [text] if text.lstrip().startswith("[") else [f"[{line}]" for line in text.split("\n") if line.strip()]
+            rows = datasets.Dataset.from_list([record for line in lines for record in json.loads(line, **exactly)])
         elif path.suffix == ".parquet":
             rows = datasets.Dataset.from_parquet(glob.escape(name))
         elif path.suffix == ".csv":  # all columns as text, or 007 and 0.50 would come back as 7 and 0.5, NA and None as nothing
@@ -1551,7 +1549,7 @@ def lock(folder):
 
 
 def refuse_used(out):
-    """Raise UserError unless `out` is a folder that can be made, or an empty one."""
+    """Raise UserError unless `out` is an empty folder or can be made."""
     if out.exists() and (not out.is_dir() or any(path.name != ".lock" for path in out.iterdir())):
         raise UserError(f"{out} is not empty; continue its run with --resume or name another folder with --out.")
     there = next(path for path in (out, *out.absolute().parents) if path.exists())
@@ -1679,7 +1677,7 @@ def print_table(rows):
     for data in dict.fromkeys(row["data"] for row in rows):
         of_data = [row for row in rows if row["data"] == data]
         for row in of_data[:1] + of_data[1:][-1:]:
-            cells = ["–" if row.get(k) is None else f"{row[k]:.3f} ±{(row[k + '_ci'][1] - row[k + '_ci'][0]) / 2:.3f}" for k in names]
+            cells = ("–" if row.get(k) is None else f"{row[k]:.3f} ±{(row[k + '_ci'][1] - row[k + '_ci'][0]) / 2:.3f}" for k in names)
             print(f"{data[-24:]:<24}{row['step']:>6} " + "".join(f"{cell:>15}" for cell in cells))
 
 
@@ -1837,7 +1835,7 @@ def ask(config):
     rows = add_prompts([{"problem": problem, "answer": ""}], policy.model, policy.tokenizer, config, "--ask")
     samples = solve(policy, rows, config)
     classes = group([row["answer"] for row in samples])
-    trust = [min(max(row["self_reward"] or 0.0, 0.0), 1.0) for row in samples]  # the clipped self-reward
+    trust = [min(max(row["self_reward"] or 0.0, 0.0), 1.0) for row in samples]
     votes = {c: [i for i, other in enumerate(classes) if other == c] for c in dict.fromkeys(classes) if c is not None}
     ranked = sorted(votes, key=lambda c: (-sum(trust[i] for i in votes[c]), -len(votes[c])))
     for c in ranked:
