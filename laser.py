@@ -101,7 +101,8 @@ def knob(default, text, group=None):
 
 @dataclass
 class Config:
-    model: str = knob("tiny_config.json", "hub id, local folder, or .json of an architecture (random weights) and its own defaults", "model and data")
+    model: str = knob("tiny_config.json", "hub id, local folder, or .json of an architecture (random weights) and its own defaults",
+                      "model and data")
     data: str = knob("zwhe99/DeepMath-103K", "training problems: hub id, jsonl/json/parquet/csv file, or built-in `pairs`")
     eval_data: list[str] = knob(["HuggingFaceH4/MATH-500", "math-ai/aime24", "math-ai/aime25", "math-ai/amc23"],
                                 "held-out problems, one or more, as for --data")
