@@ -301,13 +301,14 @@ def load_problems(name, train, config):
     return rows
 
 
-def encode_prompt(tokenizer, problem, suffix):
-    """Token ids of a problem as the model is asked it: the question, the suffix, through the chat template if there is one."""
-    text = f"{problem}\n{suffix}" if suffix else problem
-    if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False)
-        return tokenizer(text, add_special_tokens=False)["input_ids"]  # the template has written them already
-    return tokenizer(text)["input_ids"]
+def encode_prompts(tokenizer, problems, suffix):
+    """Token ids of each problem as the model is asked it: the question, the suffix, through the chat template if there is one."""
+    texts = [f"{problem}\n{suffix}" if suffix else problem for problem in problems]
+    if not tokenizer.chat_template:
+        return tokenizer(texts)["input_ids"]
+    texts = [tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False)
+             for text in texts]
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]  # the template has written them already
 
 
 def add_prompts(rows, model, tokenizer, config, name):
@@ -315,7 +316,8 @@ def add_prompts(rows, model, tokenizer, config, name):
 
     Raises UserError if none is left, or if the model has no positions for the longest prompt with its solution.
     """
-    rows = [{**row, "prompt": encode_prompt(tokenizer, row["problem"], config.prompt_suffix)} for row in rows]
+    prompts = encode_prompts(tokenizer, [row["problem"] for row in rows], config.prompt_suffix)
+    rows = [{**row, "prompt": prompt} for row, prompt in zip(rows, prompts)]
     kept = [row for row in rows if 0 < len(row["prompt"]) <= config.max_prompt_tokens]
     if len(kept) < len(rows):
         print(f"{name}: {len(rows) - len(kept)} of {len(rows)} problems dropped, prompt empty or longer than "
@@ -1867,7 +1869,7 @@ def score_file(config):
         raise UserError(f"Cannot read {config.score} ({one_line(error)}); give a jsonl file with `problem` and `response` in every "
                         "row.") from error
     policy = load_grader(config)
-    prompts = [encode_prompt(policy.tokenizer, problem, config.prompt_suffix) for problem, _ in pairs]
+    prompts = encode_prompts(policy.tokenizer, [problem for problem, _ in pairs], config.prompt_suffix)
     if not all(prompts):
         raise UserError(f"Row {prompts.index([]) + 1} of {config.score} has a problem that is empty in this tokenizer; drop it.")
     ends = [[row["last_token"]] if row.get("last_token") in policy.eos_ids else policy.eos_ids[:1] for row in rows]
