@@ -265,6 +265,13 @@ def test_inverse_cdf_sampling_has_the_frequencies_of_the_softmax(model):
     assert (counts - n * (logits / 0.8).softmax(-1)).abs().max() <= 1.001
 
 
+def test_a_solution_is_complete_if_its_last_token_allowed_is_eos():
+    solutions = draw(tiny_model(), group_size=32, T=3)
+    ends = [response[-1] == EOS for response in solutions.responses()]
+    assert solutions.complete.tolist() == ends and solutions.logp_zc.isfinite().tolist() == ends
+    assert any(end and length == 3 for end, length in zip(ends, solutions.lengths.tolist())) and not all(ends)
+
+
 def test_uniform_numbers_differ_by_stream_and_never_are_zero():
     a, b = laser.uniforms(50, 50, "train", 0, 1), laser.uniforms(50, 50, "train", 0, 2)
     assert torch.equal(a, laser.uniforms(50, 50, "train", 0, 1)) and not torch.equal(a, b)
@@ -1013,6 +1020,15 @@ def test_every_variant_runs(flags, tmp_path):
         assert rows[0]["kl"] == pytest.approx(0, abs=1e-5) and rows[-1]["kl"] > 0
 
 
+def test_the_answer_is_the_one_with_the_largest_sum_of_clipped_self_rewards(finished, monkeypatch, capsys):
+    grades = [("1,4", 0.1), ("1,4", -3.0), ("1,4", 0.2), ("2,4", 0.9), ("4,2", 0.4), ("3,3", 1.2), (None, 5.0)]
+    monkeypatch.setattr(laser, "solve", lambda *_: [{"answer": a, "self_reward": r, "response": "y", "complete": True} for a, r in grades])
+    assert here("--model", finished[0] / "checkpoint", "--ask", "8 1 6 3 4 2:6=") == 0
+    printed = capsys.readouterr().out
+    assert printed.index("2,4: 2 of 7 votes, self-reward 1.30") < printed.index("3,3: 1 of 7 votes, self-reward 1.00")
+    assert printed.index("3,3:") < printed.index("1,4: 3 of 7 votes, self-reward 0.30") and "weighted vote: 2,4, confidence 0.65" in printed
+
+
 def test_the_schedule_of_loss_and_integration(tmp_path, monkeypatch):
     update, mix, alphas, mixed = laser.update, laser.mix_advantages, [], []
     monkeypatch.setattr(laser, "update", lambda *a: alphas.append(a[6]) or update(*a))
@@ -1151,6 +1167,17 @@ def byte_tokenizer(folder):
                                "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
     tokenizer.save_pretrained(folder)
     return tokenizer
+
+
+def test_prompts_have_the_special_tokens_of_their_template_once(tmp_path):
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = byte_tokenizer(tmp_path)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
+    decoded = lambda: [tokenizer.decode(ids) for ids in laser.encode_prompts(tokenizer, ["Find it.", "x"], "Now.")]  # noqa: E731
+    assert decoded()[0] == "<|im_start|>user\nFind it.\nNow.<|im_end|>\n<|im_start|>assistant\n"
+    tokenizer.chat_template = None
+    assert decoded() == ["<|im_start|>Find it.\nNow.", "<|im_start|>x\nNow."]
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
