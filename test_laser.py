@@ -601,6 +601,16 @@ def test_the_mean_over_sets_and_its_interval():
     assert mean["mean@1_ci"] == pytest.approx([0.4 - 0.03 / math.sqrt(2), 0.4 + 0.04 / math.sqrt(2)])
 
 
+def test_the_threshold_of_every_other_problem_is_judged_on_the_others_and_no_answer_wins_nothing():
+    rows = [(0.3, 1, "1"), (0.1, 0, "2"), (0.9, 1, "1"), (0.7, 0, None)] * 2  # problems of two: best between 0.1 and 0.3 | judged there
+    samples = [{"reward": float(r), "self_reward": score, "complete": True, "answer": a, "tokens": 5, "seconds": 0.1, "logp_zc": -3.0}
+               for score, r, a in rows]
+    row = laser.summarise(samples, 2, 0.1)
+    assert row["threshold"] == pytest.approx(0.2) and (row["tpr_at_threshold"], row["tnr_at_threshold"]) == (1, 0)
+    samples[3]["self_reward"] = samples[7]["self_reward"] = 0.95  # the highest grade, of a solution without answer
+    assert laser.summarise(samples, 2, 0.1)["best@2"] == 1
+
+
 def test_intervals_resample_whole_problems():
     rng, P, n = random.Random(0), 8, 3
     samples = [{"reward": float(rng.random() < p / P), "self_reward": rng.random(), "complete": rng.random() < 0.8, "answer": "1", "tokens": 5,
