@@ -353,11 +353,11 @@ def choose_device(wanted):
     gpus, place = [f"cuda:{i}" for i in range(torch.cuda.device_count())], int(os.environ.get("LOCAL_RANK", 0))
     if wanted == "auto":
         wanted = "cuda" if gpus else "cpu"
-    if wanted == "cuda" and 0 < len(gpus) <= place:
-        raise UserError(f"This machine has only {len(gpus)} GPUs; give torchrun --nproc-per-node {len(gpus)}.")
     if wanted == "cuda" and gpus:
+        if place >= len(gpus):
+            raise UserError(f"This machine has only {len(gpus)} GPUs; give torchrun --nproc-per-node {len(gpus)}.")
         return torch.device("cuda", place)
-    here = ["cpu", *["cuda"][: len(gpus)], *(gpus if WORLD == 1 else [])]
+    here = ["cpu"] + ["cuda"] * bool(gpus) + gpus * (WORLD == 1)
     if wanted not in here:
         raise UserError(f"--device {wanted} is not here; use auto or one of {', '.join(here)}.")
     return torch.device(wanted)
@@ -602,6 +602,11 @@ def add_up(x):
     if WORLD > 1:
         dist.all_reduce(x)
     return x
+
+
+def local(x):
+    """This process's shard of a tensor of a sharded model or optimizer; others as they are."""
+    return x.to_local() if isinstance(x, DTensor) else x
 
 
 def whole(x):
@@ -1289,18 +1294,19 @@ class BF16AdamW(torch.optim.Optimizer):
     @staticmethod
     def pieces(*tensors):
         """The same pieces of all tensors, this process's shards of them, flat: float32 copies exist for 64 Mi numbers at a time."""
-        return zip(*((x.to_local() if isinstance(x, DTensor) else x).view(-1).split(2**26) for x in tensors))
+        return zip(*(local(x).view(-1).split(2**26) for x in tensors))
 
     def accumulate(self, p):
         """After each backward pass: add p.grad to the step's sum, rounding stochastically, too, or the hundredth micro-batch would
         round to nothing beside the sum of the others."""
         if not self.sums:
             self.generator = torch.Generator(p.device).manual_seed(seed_of("sums", self.param_groups[0]["step"], RANK))
-        total = self.sums.setdefault(p, p.grad.contiguous())
-        if total is not p.grad:
-            for piece, g in self.pieces(total, p.grad.contiguous()):
-                self.round_(piece, piece.float() + g.float(), self.generator)
-        p.grad = None
+        grad, p.grad = p.grad.contiguous(), None
+        if p not in self.sums:
+            self.sums[p] = grad
+            return
+        for piece, g in self.pieces(self.sums[p], grad):
+            self.round_(piece, piece.float() + g.float(), self.generator)
 
     def collect(self):
         """Before clipping: the sums become the gradients."""
@@ -1474,7 +1480,10 @@ def read_back(path, step, *keys):
         return []
     try:
         rows = [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
-        rows = [row for row in rows if row["step"] <= step and [row[key] for key in keys] is not None]
+        rows = [row for row in rows if row["step"] <= step]
+        missing = [key for row in rows for key in keys if key not in row]
+        if missing:
+            raise KeyError(missing[0])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({one_line(error)}); mend it or move it away.") from error
     replace_text(path, "".join(json.dumps(row) + "\n" for row in rows))
@@ -1493,19 +1502,16 @@ def read_json(path, of=lambda value: value):
         raise UserError(damaged(path, error)) from error
 
 
-def read_settings(path):
-    return read_json(path, lambda settings: Config(**settings))
+SAMPLE = ("data", "problem", "gold")  # what tells which problem a row of samples.jsonl belongs to
 
 
-def evaluate(policy, sets, step, config, out, reference=None, go_on=True, stopping=lambda: False):
+def evaluate(policy, sets, step, config, out, done=(), reference=None, stopping=lambda: False):
     """Sample, grade and vote on data sets {name: problems}: their rows for eval.jsonl; the solutions go to out/samples.jsonl.
 
-    Solutions of this step that are there already are kept, if `go_on`: an interrupted evaluation loses at most 64 problems.
-    When `stopping()` turns true, the rows of the sets that are done are returned. Raises UserError if what is there is of other
-    problems.
+    `done`: the solutions that this evaluation has written already. They are kept, so an interruption loses at most 64 problems;
+    UserError if they are of other problems. When `stopping()` turns true, the rows of the sets that are done are returned.
     """
     n, path, rows = config.eval_n, out / "samples.jsonl", []
-    done = [row for row in read_back(path, step, "data", "problem", "gold") if row["step"] == step and go_on]
     if WORLD > 1:
         dist.barrier()  # all have read before the first one writes
     of_set = {name: [row for row in done if row["data"] == name] for name in sets}
@@ -1536,6 +1542,12 @@ LASTING = ("beta", "self_loss", "temperature", "prompt_suffix", "max_prompt_toke
 # what a resumed run may change: none of it alters what is learnt
 FREE = {"out", "resume", "dry_run", "tensorboard", "device", "steps", "eval_every", "save_every", "sample_rows",
         "micro_batch_tokens"}
+
+
+def changed_settings(stored, config):
+    """The settings in a run's config.json that `config` may not change but does, as flags with the values of the run."""
+    then, now = vars(read_json(stored, lambda settings: Config(**settings))), vars(config)
+    return [f"--{key} {then[key]}" for key in now if key not in FREE and now[key] != then[key]]
 
 
 def lock(folder):
@@ -1569,8 +1581,7 @@ def open_folder(config):
         return out, None, None
     if not stored.exists():
         raise UserError(f"There is no run in {out} to resume; drop --resume or name its folder with --out.")
-    now, then = dataclasses.asdict(config), dataclasses.asdict(read_settings(stored))
-    changed = [f"--{k} {then[k]}" for k in now if k not in FREE and now[k] != then[k]]
+    changed = changed_settings(stored, config)
     if changed:
         raise UserError(f"The run in {out} was started with {', '.join(changed)}; resume it so, or start another one with --out.")
     held = lock(out)
@@ -1593,8 +1604,7 @@ def print_reliability(rows):
 
 def save(out, policy, optimizer, step, c_ref_std, config):
     """Replace out/checkpoint: model and tokenizer as transformers reads them, laser.json, and the moments of AdamW in trainer.pt."""
-    parts = [x.to_local() if isinstance(x, DTensor) else x for x in policy.model.parameters()]
-    if add_up(torch.tensor(sum(not torch.isfinite(x).all() for x in parts))):
+    if add_up(torch.tensor(sum(not torch.isfinite(local(x)).all() for x in policy.model.parameters()))):
         raise UserError(f"The weights are no longer finite after step {step}, so they are not saved; lower --lr and start again "
                         "with another --out, or with the last checkpoint as --model.")
     weights, moments = None, optimizer.state_dict()
@@ -1701,16 +1711,15 @@ def train(config, watch_signals=list):
     eval_sets = {name: load_problems(name, False, config) for name in config.eval_data} if config.eval_every else {}
     warmed = (out / "warm_start").exists()
     start_model, warming = str(out / "warm_start") if warmed else config.model, config.warm_start_steps > 0 and not warmed
-    state, first = {"c_ref_std": None}, 0
-    if config.resume and not saved:
-        print(f"there is no checkpoint in {out} yet: its run begins again", file=sys.stderr)
-    if not saved:
-        state["param_dtype"] = choose_dtype(config, device)
-    else:
+    if saved:
         state = read_json(saved / "laser.json", lambda told: {
             "step": int(told["step"]), "param_dtype": str(told["param_dtype"]), "c_ref": float(told["laser"]["c_ref"]),
             "c_ref_std": told["c_ref_std"] and float(told["c_ref_std"])})
-        first = state["step"]
+    else:
+        state = {"step": 0, "param_dtype": choose_dtype(config, device), "c_ref_std": None}
+        if config.resume:
+            print(f"there is no checkpoint in {out} yet: its run begins again", file=sys.stderr)
+    first = state["step"]
     model, tokenizer = load_model(str(saved or start_model), device, state["param_dtype"], config.seed)
     problems = add_prompts(problems, model, tokenizer, config, config.data)
     eval_sets = {name: add_prompts(rows, model, tokenizer, config, name) for name, rows in eval_sets.items()}
@@ -1774,7 +1783,9 @@ def train(config, watch_signals=list):
         if [row["data"] for row in results if row["step"] == step] == list(eval_sets):
             return  # done before the run was stopped
         results[:] = read_back(out / "eval.jsonl", step - 1)
-        for row in evaluate(policy, eval_sets, step, config, out, reference, go_on=step == first, stopping=stopping):
+        done = read_back(out / "samples.jsonl", step, *SAMPLE) if step == first else []  # of an interrupted evaluation
+        done = [row for row in done if row["step"] == step]
+        for row in evaluate(policy, eval_sets, step, config, out, done, reference, stopping):
             results.append(row)
             log("eval.jsonl", row, f"{row['data']}/")
 
@@ -1890,8 +1901,7 @@ def evaluate_only(config):
     """The benchmark table of a trained model. Finished problems are kept in --out, so an interrupted evaluation goes on there."""
     out = Path(config.out or f"runs/eval-{Path(config.model).name}")
     if (out / "config.json").exists():
-        then, now = (dataclasses.asdict(c) for c in (read_settings(out / "config.json"), config))
-        changed = [f"--{k} {then[k]}" for k in now if k not in FREE and now[k] != then[k]]
+        changed = changed_settings(out / "config.json", config)
         if changed:
             raise UserError(f"{out} holds something else than this evaluation ({', '.join(changed)}); name another folder with "
                             "--out.")
@@ -1901,14 +1911,15 @@ def evaluate_only(config):
         join(choose_device(config.device))
     told = Path(config.model) / "laser.json"
     step = read_json(told, lambda told: int(told["step"])) if told.exists() else 0
-    if any(row["step"] != step for row in read_back(out / "samples.jsonl", math.inf)):
+    done = read_back(out / "samples.jsonl", math.inf, *SAMPLE)
+    if any(row["step"] != step for row in done):
         raise UserError(f"{out} holds the evaluation of another step of {config.model}; name another folder with --out.")
     policy = load_grader(config)
     sets = {name: add_prompts(load_problems(name, False, config), policy.model, policy.tokenizer, config, name)
             for name in config.eval_data}
     held = lock(out)
     replace_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
-    rows = evaluate(policy, sets, step, config, out)
+    rows = evaluate(policy, sets, step, config, out, done)
     rows += [mean_of_sets(rows)] * (len(rows) > 1)
     replace_text(out / "eval.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     print_table(rows)

@@ -415,7 +415,7 @@ def test_a_training_step_rewards_strictly_and_grades_against_the_reference_it_is
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(seen, 2))  # each step and each seed has its own draws
 
 
-def test_an_evaluation_takes_the_last_box_and_nothing_from_a_cut_solution(given, monkeypatch):
+def test_an_evaluation_takes_the_last_box_and_nothing_from_a_cut_solution(given):
     policy, row, solutions, responses, _ = given
     reference = tiny_model(seed=1, vocabulary=100)
     _, exact = laser.score(reference, [row["prompt"]] * 4, responses, 99)
