@@ -1,43 +1,42 @@
 """LaSeR: reinforcement learning with last-token self-rewarding (arXiv 2510.14943), in one file.
 
-A language model learns from verifiable rewards and, by one extra regression term, learns to grade its own solution in
-the log-probability of one special token z_c, read right after the solution's last token. The whole algorithm:
+A language model learns from verifiable rewards and, by one extra regression term, learns to grade its own
+solution in the log-probability of one special token z_c, read right after the solution's last token:
 
     for step in range(steps):
-        solutions = sample(problems, G each)              # y ~ π(·|x); after EOS one more token reads log π(z_c|x,y)
-        rewards   = verify(solutions)                     # r_v ∈ {0, 1}: is the boxed answer right?
-        scores    = beta * (logp_zc - c_ref)              # r_s, the self-reward: what the model itself thinks of it
-        A         = (1 - tau) * normalise(rewards) + tau * normalise(clip(scores, 0, 1))          # within each group
-        L_policy  = -mean(min(ratio * A, clip(ratio, 1 - ε_low, 1 + ε_high) * A))                 # GRPO
-        L_self    = mean(w * (scores - rewards)**2)       # w: the right and the wrong solutions weigh the same
+        solutions    = sample(problems, G each)           # y ~ π(·|x); after EOS one more token reads log π(z_c|x,y)
+        rewards      = verify(solutions)                  # r_v ∈ {0, 1}: is the boxed answer right?
+        self_rewards = beta * (logp_zc - c_ref)           # r_s: what the model itself thinks of its solution
+        A            = (1 - tau) * normalise(rewards) + tau * normalise(clip(self_rewards, 0, 1))  # in each group
+        L_policy     = -mean(min(ratio * A, clip(ratio, 1 - ε_low, 1 + ε_high) * A))               # GRPO
+        L_self       = mean(w * (self_rewards - rewards)**2)     # w: right and wrong solutions weigh the same
         descend(L_policy + alpha * L_self)
-    at test time: answer with the largest sum of clip(scores, 0, 1) over the solutions that give it
+    at test time: the answer with the largest sum of clip(self_rewards, 0, 1) over the solutions that give it
 
     python laser.py                        # a tiny model, from random weights, on a CPU, in two and a half minutes
     python laser.py --model Qwen2.5-7B     # the same code on a GPU
 
-The file follows the data: settings → problems → model → sampling → self-reward → advantages → losses → one update →
-metrics and votes → the run → the command line. Shapes: P problems a step, G solutions each, B = P·G (a problem's
-solutions side by side), T response tokens, L tokens of prompt and response, V the vocabulary, N a flat list.
-Left out on purpose: a critic; several updates a step; sequence packing; dropping the groups whose rewards are all equal
-(usual elsewhere, as their advantage is 0 — but L_self learns from them).
+Part I is the story from the top: settings, the run, then what a step is made of, as the data travels: sampling,
+self-reward, advantages and losses, one update, votes. Part II is what it learns on: problems, prompts, a warm
+start. Part III is the machinery: evaluation, models, optimizer, processes, files, test time, command line.
+
+Shapes: P problems a step, G solutions each, B = P·G (a problem's solutions side by side), T response tokens, L
+tokens of prompt and response, V the vocabulary, R rows that run at a time, N a flat list.
+Left out on purpose: a critic; sequence packing; dropping the groups whose rewards are all equal (usual elsewhere,
+as their advantage is 0, but L_self learns from them).
 """
-import argparse
-import csv
+import contextlib
 import ctypes
 import dataclasses
 import datetime
-import fcntl
 import functools
-import glob
 import hashlib
-import importlib.util
+import importlib
 import itertools
 import json
 import math
 import os
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -45,638 +44,241 @@ import time
 import types
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import datasets
+import filelock
+import pandas
+import pyarrow.parquet
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 import transformers
+import yaml
+from torch.distributed.checkpoint import state_dict as sharded_state
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 from tqdm import tqdm
 from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers import DynamicCache, PreTrainedTokenizerFast
+from transformers import DynamicCache, HfArgumentParser, PreTrainedTokenizerFast
 from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from verify import extract_answer, group, reward
 
-HERE = Path(__file__).parent
-if sys.platform == "linux":
-    # Let the C library keep the blocks (below 32 MiB) that PyTorch frees: asking the kernel for fresh, zeroed pages at every
-    # operation costs a third of the time of sampling and training on a CPU. (mallopt; -1: M_TRIM_THRESHOLD, -3: M_MMAP_THRESHOLD.)
-    for option, size in ((-1, 2**31 - 1), (-3, 2**25)):
-        getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)(option, size)
+# ============================================================================================== Part I: the story
+# ------------------------------------------------------------------------------------------------------- settings
+
+Count = Annotated[int, lambda x: x >= 0, "0 or more"]
+AtLeastOne = Annotated[int, lambda x: x >= 1, "1 or more"]
+Positive = Annotated[float, lambda x: 0 < x < math.inf, "a finite number greater than 0"]
+NotNegative = Annotated[float, lambda x: 0 <= x < math.inf, "a finite number, 0 or more"]
+Share = Annotated[float, lambda x: 0 <= x <= 1, "a number between 0 and 1"]
 
 
-class UserError(ValueError):
-    """Something the user can mend. The message is one sentence that says how; the command line exits with code 2."""
-
-
-def one_line(error, most=160):
-    """What an exception says, for a sentence of ours."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:most]
-
-
-def out_of_memory(error):
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)  # so says a CPU
-
-
-def seed_of(*parts):
-    """A 63-bit seed from any values: every draw of a run has its own stream, named by what it is for and its step, so a
-    resumed run needs no generator state, and adding a stream never shifts another."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
-
-
-# ---------------------------------------------------------------------------------------------------------- settings
-
-
-def knob(default, text, group=None):
-    """A setting with its default and the line that `--help` shows for it; the first of a group names it."""
-    return field(default_factory=lambda: default, metadata={"help": text, "group": group})
+def knob(default, text, **options):
+    """A setting with its default and the line that `--help` shows for it."""
+    metadata = {"help": text, **options}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass
 class Config:
-    model: str = knob("tiny_config.json", "hub id, local folder, or .json of an architecture (random weights) and its own defaults",
-                      "model and data")
-    data: str = knob("zwhe99/DeepMath-103K", "training problems: hub id, jsonl/json/parquet/csv file, or built-in `pairs`")
+    """Every setting of a run. The defaults are the paper's; the command-line flags are made from it."""
+
+    # model and data
+    model: str = knob("tiny_config.json", "hub id, local folder, or .json of an architecture (random weights)")
+    config: str | None = knob(None, "yaml or json file of settings; flags take precedence over it")
+    data: str = knob("zwhe99/DeepMath-103K", "training problems: hub id, jsonl/json/parquet/csv file, or `pairs`")
     eval_data: list[str] = knob(["HuggingFaceH4/MATH-500", "math-ai/aime24", "math-ai/aime25", "math-ai/amc23"],
                                 "held-out problems, one or more, as for --data")
     problem_column: str | None = knob(None, "column of the problem (default: problem, question or prompt)")
     answer_column: str | None = knob(None, "column of the answer (default: answer, final_answer or solution)")
     prompt_suffix: str = knob("Please reason step by step, and put your final answer within \\boxed{}.",
                               "appended to every problem, on a line of its own")
-    max_prompt_tokens: int = knob(2048, "problems with a longer prompt are dropped, tokens")
+    max_prompt_tokens: AtLeastOne = knob(2048, "problems with a longer prompt are dropped, tokens")
     out: str | None = knob(None, "folder of the run (default: runs/<model name>)")
     resume: bool = knob(False, "continue the run in --out from its checkpoint")
     seed: int = knob(0, "seed of everything random")
-    device: str = knob("auto", "auto, cpu, cuda or cuda:N")
-    param_dtype: str = knob("auto", "of weights and AdamW moments: float32, or bfloat16 rounded stochastically (auto: what fits)")
+    device: str = knob("auto", "auto, cpu, cuda, cuda:N, mps or xpu")
+    param_dtype: Literal["auto", "float32", "bfloat16"] = knob(
+        "auto", "of weights and AdamW moments; bfloat16 is rounded stochastically (auto: what fits)")
 
-    steps: int = knob(1000, "training steps in all", "sampling")
-    prompts_per_step: int = knob(128, "P, problems a step")
+    # sampling
+    steps: Count = knob(1000, "training steps in all")
+    prompts_per_step: AtLeastOne = knob(128, "P, problems a step")
     group_size: int = knob(8, "G, solutions a problem")
-    max_response_tokens: int = knob(8192, "T, a solution is cut here, tokens")
-    temperature: float = knob(1.0, "of sampling; 0 is greedy, for evaluation only")
-    sample_rows: int = knob(0, "solutions sampled at a time (0: from free memory)")
+    max_response_tokens: AtLeastOne = knob(8192, "T, a solution is cut here, tokens")
+    temperature: NotNegative = knob(1.0, "of sampling; 0 is greedy, for evaluation only")
+    sample_rows: Count = knob(0, "solutions sampled at a time (0: from free memory)")
 
-    token: str | None = knob(None, "z_c, a token or its id (default: one that the model never uses)", "self-reward")
-    beta: float = knob(0.1, "β_v, reward per nat of log π(z_c)")
+    # self-reward
+    token: str | None = knob(None, "z_c, a token or its id (default: one that the model never uses)")
+    beta: Positive = knob(0.1, "β_v, reward per nat of log π(z_c)")
     c_ref: float | None = knob(None, "mean log π_ref(z_c), nats (default: measured on the starting model)")
-    alpha: float = knob(0.1, "weight of the self-reward loss; 0 is plain GRPO")
-    tau: float = knob(0.1, "weight of the self-reward in the advantage, 0 to 1")
-    min_std: float = knob(0.1, "groups whose self-rewards have a smaller std keep their GRPO advantage")
-    reasoning_warmup: int = knob(200, "first steps without self-reward loss")
-    self_reward_warmup: int = knob(200, "following steps with the loss and τ = 0")
+    alpha: NotNegative = knob(0.1, "weight of the self-reward loss; 0 is plain GRPO")
+    tau: Share = knob(0.1, "weight of the self-reward in the advantage, 0 to 1")
+    min_std: NotNegative = knob(0.1, "groups whose self-rewards have a smaller std keep their GRPO advantage")
+    reasoning_warmup: Count = knob(200, "first steps without self-reward loss")
+    self_reward_warmup: Count = knob(200, "following steps with the loss and τ = 0")
     balanced: bool = knob(True, "right and wrong solutions weigh the same in the self-reward loss")
     exact_reference: bool = knob(False, "a frozen reference model's log π_ref(z_c|x,y) in place of the constant c_ref")
-    self_loss: str = knob("mse", "mse: regress the self-reward on the reward; ce: cross-entropy on π(z_c) itself")
+    self_loss: Literal["mse", "ce"] = knob(
+        "mse", "mse: regress the self-reward on the reward; ce: cross-entropy on π(z_c) itself")
 
-    lr: float = knob(1e-6, "AdamW learning rate", "optimisation")
-    weight_decay: float = knob(0.01, "AdamW weight decay")
-    clip_low: float = knob(0.2, "ε_low of the PPO clip")
-    clip_high: float = knob(0.2, "ε_high of the PPO clip")
-    kl: float = knob(0.0, "weight of the KL to a frozen reference model")
-    grad_clip: float = knob(1.0, "largest gradient norm")
-    micro_batch_tokens: int = knob(16384, "padded tokens in one forward and backward pass; lower it if memory runs out")
+    # optimisation
+    lr: Positive = knob(1e-6, "AdamW learning rate")
+    weight_decay: NotNegative = knob(0.01, "AdamW weight decay")
+    updates: AtLeastOne = knob(1, "K, optimizer updates on each step's solutions")
+    clip_low: Share = knob(0.2, "ε_low of the PPO clip")
+    clip_high: Positive = knob(0.2, "ε_high of the PPO clip")
+    kl: NotNegative = knob(0.0, "weight of the KL to a frozen reference model")
+    grad_clip: Positive = knob(1.0, "largest gradient norm")
+    micro_batch_tokens: AtLeastOne = knob(16384, "padded tokens in one pass; lower it if memory runs out")
 
-    eval_every: int = knob(200, "evaluate every this many steps besides first and last (0: never)", "evaluation and output")
-    eval_n: int = knob(8, "solutions a problem in evaluation")
-    tensorboard: bool = knob(False, "write the metrics for TensorBoard, too, if that package is installed")
-    save_every: int = knob(50, "save a checkpoint every this many steps besides the last (0: only at the end)")
-    dry_run: bool = knob(False, "print what the run would hold in memory, and what fits, and stop")
+    # evaluation and output
+    eval_every: Count = knob(200, "evaluate every this many steps besides first and last (0: never)")
+    eval_n: AtLeastOne = knob(8, "solutions a problem in evaluation", aliases=["--n"])
+    track: Literal["", "trackio", "wandb"] = knob("", "follow the run with this package, too, if it is installed")
+    save_every: Count = knob(50, "save a checkpoint every this many steps besides the last (0: only at the end)")
 
-    ask: str | None = knob(None, "a problem (`-`: from standard input): sample eval_n solutions, grade them, vote; no training",
-                           "test time, with a trained --model")
-    score: str | None = knob(None, "a file of problem and response columns: write their self-rewards to --out; no training")
-    eval_only: bool = knob(False, "evaluate --eval_data into the folder --out, going on with what is there; no training")
+    # test time, with a trained --model
+    ask: str | None = knob(None, "a problem (`-`: from standard input): sample eval_n solutions and vote; no training")
+    score: str | None = knob(None, "a file of problem and response columns: write their self-rewards to --out")
+    eval_only: bool = knob(False, "evaluate --eval_data into the folder --out, going on with what is there")
 
-    # random weights earn no reward, so imitate careless worked solutions first
-    warm_start_steps: int = knob(0, "supervised steps before training, on built-in data only", "warm start of the tiny path")
-    warm_start_lr: float = knob(1e-3, "its peak learning rate")
-    warm_start_right: float = knob(0.3, "share of its worked solutions that are right")
-
-
-def check(config):
-    """Refuse settings that cannot work. Raises UserError with a sentence that says what to write instead."""
-    def refuse_if(wrong, sentence):
-        if wrong:
-            raise UserError(sentence)
-
-    for name, value in vars(config).items():
-        refuse_if(value == "" and name not in ("ask", "prompt_suffix") or value == [""], f"--{name} is empty; give it a value or drop it.")
-    for name in ("steps", "alpha", "min_std", "reasoning_warmup", "self_reward_warmup", "kl", "weight_decay", "temperature",
-                 "eval_every", "save_every", "warm_start_steps", "sample_rows"):
-        refuse_if(not 0 <= getattr(config, name) < math.inf, f"--{name} must be a finite number, 0 or more.")
-    for name in ("lr", "beta", "grad_clip", "warm_start_lr"):
-        refuse_if(not 0 < getattr(config, name) < math.inf, f"--{name} must be a finite number greater than 0.")
-    for name in ("prompts_per_step", "max_prompt_tokens", "max_response_tokens", "micro_batch_tokens", "eval_n"):
-        refuse_if(getattr(config, name) < 1, f"--{name} must be 1 or more.")
-    refuse_if(config.temperature > 100, "--temperature must be at most 100.")
-    refuse_if(config.group_size < 2, "--group_size must be 2 or more, as GRPO compares the solutions of one problem.")
-    refuse_if(not 0 <= config.tau <= 1, "--tau must lie between 0 and 1.")
-    refuse_if(not 0 < config.clip_low < 1 or not 0 < config.clip_high < math.inf,
-              "--clip_low must lie between 0 and 1 and --clip_high must be greater than 0.")
-    refuse_if(not 0 <= config.warm_start_right <= 1, "--warm_start_right must lie between 0 and 1.")
-    refuse_if(config.param_dtype not in ("auto", "float32", "bfloat16"), "--param_dtype must be auto, float32 or bfloat16.")
-    refuse_if(config.self_loss not in ("mse", "ce"), "--self_loss must be mse or ce.")
-    refuse_if(config.self_loss == "ce" and config.exact_reference,
-              "--self_loss ce grades by π(z_c) itself and has no reference; drop --exact_reference.")
-    refuse_if(config.c_ref is not None and not -math.inf < config.c_ref < 0, "--c_ref is a log-probability: it must be negative.")
-    refuse_if(config.c_ref is not None and config.exact_reference,
-              "--exact_reference takes the place of --c_ref; give one of them, with a starting model that is not trained yet.")
-    tasks = (config.ask is not None) + bool(config.score) + config.eval_only + config.dry_run
-    refuse_if(tasks > 1, "--ask, --score, --eval_only and --dry_run are different tasks; give one of them.")
-    at_test_time = tasks and not config.dry_run
-    refuse_if(WORLD > 1 and (config.ask is not None or config.score),
-              "--ask and --score need one process; start them without torchrun.")
-    refuse_if(at_test_time and config.exact_reference, "--exact_reference is for training; grades at test time use --c_ref.")
-    refuse_if(config.steps > 0 and config.temperature == 0 and not at_test_time,
-              "--temperature 0 samples G equal solutions; training needs more than 0.")
-    refuse_if(config.warm_start_steps > 0 and config.data not in PAIRS,
-              "--warm_start_steps needs worked solutions, which only --data pairs has; set it to 0.")
-    refuse_if(config.tensorboard and importlib.util.find_spec("tensorboard") is None,
-              "--tensorboard needs that package: pip install tensorboard, or drop the flag.")
-    refuse_if(config.warm_start_steps > 0 and not config.model.endswith(".json"),
-              "--warm_start_steps is for random weights; set it to 0 for a trained model.")
+    # warm start of the tiny path: random weights earn no reward, so imitate careless worked solutions first
+    warm_start_steps: Count = knob(0, "supervised steps before training, on built-in data only")
+    warm_start_lr: Positive = knob(1e-3, "its peak learning rate")
+    warm_start_right: Share = knob(0.3, "share of its worked solutions that are right")
 
 
-# ---------------------------------------------------------------------------------------------- problems and prompts
-
-# name: (how many numbers, the largest). Checking a pair is one addition, finding it is a search: a grade has a point here.
-PAIRS = {"pairs": ((4, 5), 9), "pairs-heldout": ((4, 5), 9), "pairs-hard": ((6, 6), 9)}
+# -------------------------------------------------------------------------------------------- the run and its steps
 
 
-def pair_problems(name, count, right=0.3):
-    """Built-in problems «which two of these numbers add up to T?»: distinct numbers, exactly one such pair.
+class Policy(NamedTuple):
+    model: torch.nn.Module
+    tokenizer: Any
+    eos_ids: list  # any of them ends a solution
+    token: int  # z_c
+    c_ref: float  # mean log π_ref(z_c|x,y), nats
 
-    Each row has problem, answer and a `solution` by a careless writer, who picks the right pair only with probability
-    `right` and otherwise any other, but always adds up correctly. Deterministic; no problem (as a set of numbers and a T) of
-    one name occurs under another: they are dealt out by a hash.
+
+def train(config, watch_signals=list):
+    """The whole run: what it starts from, training, evaluation, saving. Returns the rows of eval.jsonl.
+
+    `watch_signals` returns a list; once that is no longer empty, the step in hand is finished, saved, and the run ends.
     """
-    (low, high), largest = PAIRS[name]
-    rng, rows = random.Random(seed_of("pairs", name)), []
-    while len(rows) < count:
-        size, (a, b, *rest) = rng.randint(low, high), rng.sample(range(1, largest + 1), largest)
-        total, numbers = a + b, [a, b]
-        for x in rest:
-            if len(numbers) < size and total - x not in numbers:
-                numbers.append(x)
-        held_out = seed_of(sorted(numbers), total) % 8 == 0
-        if len(numbers) < size or held_out != (name != "pairs"):
-            continue
-        rng.shuffle(numbers)
-        answer, pairs = (a, b), list(itertools.combinations(numbers, 2))
-        written = answer if rng.random() < right else rng.choice([p for p in pairs if sum(p) != total])
-        a, b = rng.sample(written, 2)
-        rows.append({"problem": f"{' '.join(map(str, numbers))}:{total}=", "answer": f"{answer[0]},{answer[1]}",
-                     "solution": f"{a}+{b}={a + b}\\boxed{{{a},{b}}}"})
-    return rows
+    run = prepare(config)  # model, data, z_c and c_ref, at the step where the run begins or goes on
+    stop = watch_signals()
+    done, saved = run.first_step, run.saved_step
+    bar = progress(range(done, config.steps), initial=done, total=config.steps, desc="training")
+    for step in bar:
+        if config.eval_every and step % config.eval_every == 0:
+            evaluate(run, step, config, stop)
+        if asked_to_stop(stop):
+            break
+        problems = problems_of_step(run.problems, step, config)
+        figures, rollouts = training_step(run.policy, run.optimizer, problems, step, config, run.reference)
+        done = step + 1
+        log(run, "metrics.jsonl", figures)
+        show(bar, figures, rollouts, config)
+        if config.save_every and done % config.save_every == 0:
+            save(run, done, config)
+            saved = done
+    bar.close()
+    if done != saved:
+        save(run, done, config)
+    if config.eval_every and not asked_to_stop(stop):
+        evaluate(run, done, config, stop)
+    if asked_to_stop(stop):
+        say(f"stopped after step {done}; continue with --resume", file=sys.stderr)
+    elif run.results:
+        print_table(run.results)
+    finish(run)
+    return run.results
 
 
-def gold_answer(value):
-    """The answer in a data set's answer cell, as text: a list's items, what follows `####` (GSM8K), a solution's box."""
-    if isinstance(value, (list, tuple)):
-        return ", ".join(gold_answer(item) for item in value)
-    text = str(value).strip()
-    if "####" in text:
-        return text.rsplit("####", 1)[1].strip()
-    return extract_answer(text) or text
+def training_step(policy, optimizer, problems, step, config, reference=None):
+    """Sample, verify, score, update: (figures for metrics.jsonl, B tuples of problem, text, reward, self-reward).
 
-
-def load_problems(name, train, config):
-    """Rows {problem, answer[, solution]} of a built-in set, a local file or a hub data set, read through `datasets`.
-
-    Raises UserError for a missing file, column or network, and for empty data.
+    problems: P rows with `problem`, `answer` and `prompt`, its token ids. `reference`: the frozen starting model,
+    for the two options that need it.
     """
-    if name in PAIRS:
-        return pair_problems(name, 20000 if train else 200, config.warm_start_right)
-    path = Path(name)
-    try:
-        if path.suffix in (".jsonl", ".json", ".parquet", ".csv") and not path.is_file():
-            raise UserError(f"There is no file {name}; give a jsonl, json, parquet or csv file, or a hub id.")
-        if path.suffix in (".jsonl", ".json"):  # numbers stay as they are written: 0.50 and 2**70 are no floats
-            text, exactly = path.read_text("utf-8-sig"), {"parse_int": str, "parse_float": str, "parse_constant": str}
-            lines = [text] if text.lstrip().startswith("[") else [f"[{line}]" for line in text.split("\n") if line.strip()]
-            rows = datasets.Dataset.from_list([record for line in lines for record in json.loads(line, **exactly)])
-        elif path.suffix == ".parquet":
-            rows = datasets.Dataset.from_parquet(glob.escape(name))
-        elif path.suffix == ".csv":  # all columns as text, or 007 and 0.50 would come back as 7 and 0.5, NA and None as nothing
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                features = datasets.Features({column: datasets.Value("string") for column in next(csv.reader(file), [])})
-            rows = datasets.Dataset.from_csv(glob.escape(name), features=features, na_filter=False)
-        else:
-            splits = datasets.load_dataset(name, *(["main"] if name == "openai/gsm8k" else []))
-            wanted = ["train"] if train else ["test", "validation", "train"]
-            rows = splits[next((split for split in wanted if split in splits), next(iter(splits)))]
-    except UserError:
-        raise
-    except (ConnectionError, FileNotFoundError, OSError) as error:
-        raise UserError(f"Cannot read {name}: neither a file here nor reachable on the hub ({one_line(error)}); check the name and "
-                        "the network.") from error
-    except Exception as error:  # `datasets` raises many kinds for a malformed file
-        raise UserError(f"Cannot read {name} ({one_line(error.__cause__ or error)}); give a well-formed file or data set.") from error
-    if not len(rows):
-        raise UserError(f"{name} has no problems; give data with at least one row.")
-    columns = []
-    for what, given, known in (("problem", config.problem_column, ("problem", "question", "prompt")),
-                               ("answer", config.answer_column, ("answer", "final_answer", "solution"))):
-        column = given if given else next((k for k in known if k in rows.column_names), None)
-        if column not in rows.column_names:
-            raise UserError(f"{name} has no {what} column {given or 'of a known name'}; name one of {rows.column_names} with "
-                            f"--{what}_column.")
-        columns.append(column)
-    cells = [(problem, "" if answer is None else gold_answer(answer)) for problem, answer in zip(*(rows[c] for c in columns))]
-    rows = [{"problem": problem, "answer": answer} for problem, answer in cells if problem not in (None, "") and answer]
-    if len(rows) < len(cells):
-        print(f"{name}: {len(cells) - len(rows)} of {len(cells)} rows dropped, without problem or answer")
-    if not all(isinstance(row["problem"], str) for row in rows):
-        raise UserError(f"{name} has problems in column {columns[0]} that are no text; name another with --problem_column.")
-    if not rows:
-        raise UserError(f"{name} has no problem with an answer; give data with at least one.")
-    return rows
+    G, lap, seconds = config.group_size, stopwatch(), {}
+
+    # 1. Sample G solutions to each problem. After the last token of each, the sampler reads log π(z_c|x,y).
+    prompts = [row["prompt"] for row in problems]
+    u = uniforms(len(prompts) * G, config.max_response_tokens, "train", config.seed, step)
+    solutions = sample_together(policy, prompts, G, u, config)
+    responses = solutions.responses()
+    texts = policy.tokenizer.batch_decode(responses, skip_special_tokens=True)
+    problems, prompts = repeated(problems, G), repeated(prompts, G)  # from here on, one for each solution
+    seconds["sample_seconds"] = lap()
+
+    # 2. Verify.
+    rewards = verify(texts, problems, solutions.complete)
+    seconds["verify_seconds"] = lap()
+
+    # 3. The self-rewards: no second pass, as log π(z_c) is known already.
+    c_ref, ref_logps = policy.c_ref, None
+    if reference is not None:
+        ref_logps, exact = score(reference, prompts, responses, policy.token, config)
+        if config.exact_reference:
+            c_ref = exact
+    self_rewards = self_reward_of(solutions.logp_zc, c_ref, config)
+
+    # 4. Advantages, in which the self-reward has a say once it is learnt.
+    alpha, tau = schedule(step, config)
+    advantages = group_advantages(rewards, G)
+    if tau:
+        complete = solutions.complete
+        advantages = mix_advantages(advantages, self_rewards, complete, G, tau, config.min_std)
+
+    # 5. Descend L_policy + α L_self.
+    batch = Batch(
+        prompts=prompts,
+        responses=responses,
+        mask=solutions.mask(),
+        logps=solutions.logps,
+        rewards=rewards,
+        advantages=advantages,
+        weights=class_weights(rewards, solutions.complete, config.balanced),
+        c_ref=torch.as_tensor(c_ref, device=rewards.device).expand(len(rewards)),
+        ref_logps=ref_logps,
+    )
+    losses = update(policy, optimizer, batch, alpha, config)
+    seconds["train_seconds"] = lap()
+    figures = step_figures(step + 1, batch, solutions, self_rewards, losses, seconds, config)
+    rollouts = list(zip(problems, texts, rewards.tolist(), self_rewards.tolist()))
+    return figures, rollouts
 
 
-def encode_prompts(tokenizer, problems, suffix):
-    """Token ids of each problem as the model is asked it: the question, the suffix, through the chat template if there is one."""
-    texts = [f"{problem}\n{suffix}" if suffix else problem for problem in problems]
-    if not tokenizer.chat_template:
-        return tokenizer(texts)["input_ids"]
-    texts = [tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False)
-             for text in texts]
-    return tokenizer(texts, add_special_tokens=False)["input_ids"]  # the template has written them already
+def schedule(step, config):
+    """(α, τ) of a step: first GRPO alone, then the self-reward is learnt, and only then it has a say.
 
-
-def add_prompts(rows, model, tokenizer, config, name):
-    """The rows with their `prompt` token ids; empty and over-long prompts are dropped and counted.
-
-    Raises UserError if none is left, or if the model has no positions for the longest prompt with its solution.
+    Where α = 0 it is never learnt, so τ is 0, too.
     """
-    prompts = encode_prompts(tokenizer, [row["problem"] for row in rows], config.prompt_suffix)
-    rows = [{**row, "prompt": prompt} for row, prompt in zip(rows, prompts)]
-    kept = [row for row in rows if 0 < len(row["prompt"]) <= config.max_prompt_tokens]
-    if len(kept) < len(rows):
-        print(f"{name}: {len(rows) - len(kept)} of {len(rows)} problems dropped, prompt empty or longer than "
-              f"{config.max_prompt_tokens} tokens")
-    if not kept:
-        raise UserError(f"Every prompt of {name} is empty in this tokenizer or longer than {config.max_prompt_tokens} tokens; raise "
-                        "--max_prompt_tokens or choose other problems.")
-    needed = max(len(row["prompt"]) for row in kept) + config.max_response_tokens + 1
-    if needed > getattr(model.config, "max_position_embeddings", math.inf):
-        raise UserError(f"The longest prompt of {name} and its solution may take {needed} positions, of which the model has "
-                        f"{model.config.max_position_embeddings}; lower --max_response_tokens or --max_prompt_tokens.")
-    return kept
+    learnt_from = config.reasoning_warmup
+    mixed_from = learnt_from + config.self_reward_warmup
+    alpha = config.alpha if step >= learnt_from else 0.0
+    tau = config.tau if alpha and step >= mixed_from else 0.0
+    return alpha, tau
 
 
-# ------------------------------------------------------------------------------------------------------------- model
+def verify(texts, problems, complete):
+    """r_v (B,): 1 if the one boxed answer is right, else 0. A cut solution earns 0 but stays in the policy loss."""
+    pairs = zip(texts, problems)
+    rewards = [reward(text, row["answer"], strict=True) for text, row in pairs]
+    rewards = torch.tensor(rewards, device=complete.device)
+    return torch.where(complete, rewards, 0.0)
 
 
-def character_tokenizer():
-    """A tokenizer of printable ASCII, one token a character, for models that come without one.
-
-    It is a byte-level BPE without merges, which `AutoTokenizer` restores exactly from a checkpoint of any architecture.
-    """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    symbols = ["<pad>", "<eos>", "<unk>", "Ċ", "Ġ", *map(chr, range(33, 127))]  # byte-level names of newline and space
-    core = Tokenizer(models.BPE({s: i for i, s in enumerate(symbols)}, [], unk_token="<unk>"))
-    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False), decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
-
-
-def choose_device(wanted):
-    """torch.device of a --device setting. Raises UserError if there is no such device."""
-    gpus, place = [f"cuda:{i}" for i in range(torch.cuda.device_count())], int(os.environ.get("LOCAL_RANK", 0))
-    if wanted == "auto":
-        wanted = "cuda" if gpus else "cpu"
-    if wanted == "cuda" and gpus:
-        if place >= len(gpus):
-            raise UserError(f"This machine has only {len(gpus)} GPUs; give torchrun --nproc-per-node {len(gpus)}.")
-        return torch.device("cuda", place)
-    here = ["cpu"] + ["cuda"] * bool(gpus) + gpus * (WORLD == 1)
-    if wanted not in here:
-        raise UserError(f"--device {wanted} is not here; use auto or one of {', '.join(here)}.")
-    return torch.device(wanted)
-
-
-def hub_name(name):
-    """The hub id of a bare well-known model name: Qwen2.5-7B → Qwen/Qwen2.5-7B."""
-    owners = {"Qwen": "Qwen", "Llama": "meta-llama", "OctoThinker": "OctoThinker", "Open-Reasoner-Zero": "Open-Reasoner-Zero"}
-    owner = next((o for start, o in owners.items() if name.startswith(start)), None)
-    return f"{owner}/{name}" if owner and "/" not in name and not Path(name).exists() else name
-
-
-@torch.no_grad()
-def samples_right(model, vocabulary):
-    """Whether three ways lead to the same log-probabilities: the sampler's, ours for training, the model's own."""
-    prompts, last_id = [[1], [1, 2, 0]], vocabulary - 1  # which plays both EOS and z_c
-    drawn = sample(model, prompts, 1, uniforms(2, 4, "probe"), [last_id], last_id)
-    for prompt, response, sampled in zip(prompts, drawn.responses(), drawn.logps):
-        logits = model(torch.tensor([prompt + response], device=model.device), use_cache=False).logits[0, len(prompt) - 1 : -1]
-        own = logits.float().log_softmax(-1)[range(len(response)), response]
-        ours = token_logps(model, [prompt], [response], last_id)[0][0]
-        most = 1e-3 if model.dtype == torch.float32 else 0.2 + 0.02 * logits.abs().max().item()  # 8 bits hold no more
-        if not all(torch.allclose(own, x[: len(response)], atol=most) for x in (sampled, ours)):
-            return False
-    return True
-
-
-def load_model(name, device, dtype, seed):
-    """(model, tokenizer): from the hub or a folder, or random weights for the architecture in a .json file.
-
-    With gradient checkpointing on a GPU; on the device "meta" it is an empty shell, to be measured. Raises UserError if there is
-    no such model, or if it is one that this file would sample wrongly.
-    """
-    try:
-        options = {"dtype": getattr(torch, dtype), "attn_implementation": "laser"}
-        tokenizer = character_tokenizer() if name.endswith(".json") else AutoTokenizer.from_pretrained(hub_name(name))
-        if name.endswith(".json"):
-            settings = {k: v for k, v in json.loads(Path(name).read_text()).items() if k != "laser"}
-            architecture = AutoConfig.for_model(**settings)
-            architecture.pad_token_id, architecture.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
-            architecture.bos_token_id = None
-        elif device.type == "meta":
-            architecture = AutoConfig.from_pretrained(hub_name(name))
-        if name.endswith(".json") or device.type == "meta":
-            torch.manual_seed(seed_of("weights", seed))
-            with torch.device(device):
-                model = AutoModelForCausalLM.from_config(architecture, **options)
-        else:
-            model = AutoModelForCausalLM.from_pretrained(hub_name(name), **options).to(device)
-    except Exception as error:  # transformers, tokenizers and safetensors raise many kinds
-        if out_of_memory(error):
-            raise
-        raise UserError(f"Cannot load the model {name} ({one_line(error)}); give a hub id, the folder of an undamaged model or a "
-                        ".json architecture, and check the network.") from error
-    if device.type == "meta":
-        return model, tokenizer
-    # The sampler's cache holds every token in the slot of its position, and log-probs are read by `head(hidden)`: both are
-    # right for plain causal transformers only, so a model that differs is refused rather than trained on wrong numbers.
-    sliding = getattr(model.config, "sliding_window", None)
-    kinds = set(getattr(model.config, "layer_types", None) or ["sliding_window" if sliding else "full_attention"])
-    if kinds != {"full_attention"}:
-        raise UserError(f"{name} has layers of kind {', '.join(sorted(kinds))}; only full attention is supported.")
-    if model.get_input_embeddings().weight.size(0) < len(tokenizer):
-        raise UserError(f"{name} has fewer embeddings than its tokenizer has tokens ({len(tokenizer)}); give both from one model.")
-    for module in model.modules():  # a policy that changes at every look has no log-probabilities to speak of
-        for dropout in ("p", "attention_dropout"):
-            if isinstance(getattr(module, dropout, None), float):
-                setattr(module, dropout, 0.0)
-    model.eval()
-    try:
-        followed = samples_right(model, len(tokenizer))
-    except Exception as error:  # an architecture of sizes that do not go together
-        if isinstance(error, UserError) or out_of_memory(error):
-            raise
-        raise UserError(f"{name} does not run ({one_line(error)}); mend its sizes.") from error
-    if not followed:
-        raise UserError(f"{name} computes its logits in a way that this sampler does not follow; choose another model.")
-    if device.type == "cuda":
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable  # its old name
-        enable({"use_reentrant": False})
-    return model, tokenizer
-
-
-def end_tokens(model, tokenizer):
-    """All ids that end a solution: chat models have several, and generation_config and tokenizer may disagree."""
-    ids = set()
-    for source in (model.generation_config, model.config, tokenizer):
-        value = getattr(source, "eos_token_id", None)
-        ids |= set(value) if isinstance(value, (list, tuple)) else {value}
-    ids.discard(None)
-    if not ids:
-        raise UserError("The model names no end-of-sequence token; set eos_token_id in its generation_config.json.")
-    return sorted(ids, key=lambda i: (i != tokenizer.eos_token_id, i))  # where one must be supplied: the tokenizer's
-
-
-UNUSED_TOKENS = ("<|vision_start|>", "<|reserved_special_token_0|>", "<|extra_0|>", "<unused0>")  # Qwen2.5, Llama 3, Qwen, Gemma
-
-
-def choose_token(wanted, model, tokenizer, eos_ids):
-    """The id of z_c: the given token or id, else a known unused one, else an embedding row beyond the vocabulary.
-
-    Raises UserError if it does not exist or has another duty.
-    """
-    rows = model.get_input_embeddings().weight.size(0)
-    if wanted is None:
-        known = (tokenizer.convert_tokens_to_ids(token) for token in UNUSED_TOKENS if token in tokenizer.get_vocab())
-        token = next(known, len(tokenizer))
-        if token >= rows:  # every row is taken: add one
-            token = rows
-            model.resize_token_embeddings(rows + 1)
-    elif wanted.removeprefix("-").isdecimal() and wanted.isascii() and len(wanted) < 12:
-        token = int(wanted)
-    else:
-        known = tokenizer.get_vocab()
-        ids = [known[wanted]] if wanted in known else tokenizer.encode(wanted, add_special_tokens=False)
-        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
-            raise UserError(f"--token {wanted!r} is not one token of this tokenizer; give a special token or an id.")
-        token = ids[0]
-    if not 0 <= token < model.get_input_embeddings().weight.size(0):
-        raise UserError(f"--token {token} does not exist: the model has ids 0 to {rows - 1}.")
-    if token in eos_ids or token == tokenizer.pad_token_id:
-        raise UserError(f"--token {wanted} already ends or pads sequences; choose a token that the model never uses.")
-    return token
-
-
-# -------------------------------------------------------------------------------------------- memory and processes
-
-
-def kv_bytes(model):
-    """Bytes of keys and values that one token leaves in the cache."""
-    c = model.config
-    head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
-    return 2 * c.num_hidden_layers * heads * head * next(model.parameters()).element_size()
-
-
-def memory_of(device):
-    """Bytes of memory of a GPU, or of this machine."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def choose_dtype(config, device):
-    """Of weights and AdamW moments: float32 on a CPU, and on GPUs if it fits, with computation in bfloat16; else bfloat16.
-
-    float32 takes 16 bytes a parameter (weight, gradient, two moments), shared out over the processes, and 2 for the bfloat16
-    copy that computes; 30% are left to the KV cache and to activations. bfloat16 takes 8 and rounds stochastically.
-    """
-    if config.param_dtype != "auto" or device.type == "cpu":
-        return "float32" if config.param_dtype == "auto" else config.param_dtype
-    parameters = load_model(config.model, torch.device("meta"), "bfloat16", 0)[0].num_parameters()
-    return "float32" if parameters * (16 / WORLD + 2) < 0.7 * memory_of(device) else "bfloat16"
-
-
-def dry_run(config):
-    """Print what a run holds in memory between loading and end, by kind, and what fits. Returns bytes by kind, for one process.
-
-    Weights, gradients, moments and the cache are exact; activations (float32 without checkpointing, or bfloat16 with it) and the
-    loss are what such shapes were measured to take, to about a tenth.
-    """
-    device = choose_device(config.device)
-    on_gpu, dtype = device.type == "cuda", choose_dtype(config, device)
-    model, _ = load_model(config.model, torch.device("meta"), "bfloat16" if on_gpu else dtype, 0)  # as it computes
-    c, parameters, each = model.config, model.num_parameters(), 4 if dtype == "float32" else 2
-    compute, rows = next(model.parameters()).element_size(), config.micro_batch_tokens
-    layer = 12 + 4 * c.intermediate_size / c.hidden_size  # numbers that one layer keeps for its backward pass, per hidden number
-    kept = c.num_hidden_layers + 1.2 * layer if on_gpu else c.num_hidden_layers * layer  # with and without gradient checkpointing
-    share = parameters * each // WORLD
-    held = {"weights": share, "gradients": share, "AdamW moments": 2 * share,
-            "gathered weights": parameters * compute * (WORLD > 1 or compute < each),  # while sampling
-            "reference": parameters * compute * (config.exact_reference or config.kl > 0),
-            "activations": int(rows * c.hidden_size * compute * kept),
-            "loss": 4 * LOGITS_COPIES * min(LOGITS_AT_A_TIME, rows * c.vocab_size),
-            "cache per solution": kv_bytes(model) * (config.max_prompt_tokens + config.max_response_tokens)}
-    memory, lasting = memory_of(device), held["weights"] + held["AdamW moments"] + held["reference"]
-    training = lasting + held["gradients"] + held["activations"] + held["loss"]
-    free = 0.6 * (memory - lasting - held["gathered weights"]) if on_gpu else 0.3 * memory  # as `running_rows` reckons
-    fits = int(free / held["cache per solution"]) if on_gpu else min(512, int(free / held["cache per solution"]))
-    print(f"{config.model}: {parameters:,} parameters, kept in {dtype}; {device} with {memory / 2**30:.1f} GiB; processes: {WORLD}")
-    for kind, size in held.items():
-        print(f"{kind:>20} {size / 2**30:10.3f} GiB")
-    print(f"training takes {training / 2**30:.2f} GiB; while sampling, {max(fits, 0)} solutions of {config.max_response_tokens} "
-          "tokens fit at a time")
-    if training > memory or fits < 1:
-        print("this does not fit: lower --micro_batch_tokens or --max_response_tokens, or use more GPUs with torchrun")
-    return held
-
-
-# `torchrun --nproc-per-node N laser.py …` starts N processes. All have the same problems, settings and uniform numbers. Each
-# samples its share of the step and shows it to the others, so whatever is counted over the step is counted alike by all; then
-# each trains on its share of the micro-batches, and FSDP adds the gradients up. So N processes take the step that one would.
-RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-progress = functools.partial(tqdm, dynamic_ncols=True, disable=RANK > 0)
-
-
-def join(device):
-    """Meet the other processes of torchrun; only the first one speaks, and only it writes files."""
-    if not dist.is_initialized():
-        alone = {"store": dist.HashStore(), "rank": 0, "world_size": 1} if WORLD == 1 else {}
-        dist.init_process_group(timeout=datetime.timedelta(hours=4), **alone)  # one may sample much longer than another
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    if RANK > 0:
-        sys.stdout = open(os.devnull, "w")
-
-
-def shard(model):
-    """Split weights, gradients and moments over the processes (FSDP2), in float32 or as they are, computing in bfloat16 on a GPU.
-
-    One process with float32 weights on a GPU comes here, too: FSDP then only keeps the bfloat16 copy that computes.
-    """
-    for weight in model.parameters():
-        dist.broadcast(weight.data, 0)  # random weights and a warm start may differ by rounding
-    options = {"mesh": dist.init_device_mesh(model.device.type, (WORLD,)), "mp_policy": MixedPrecisionPolicy(
-        param_dtype=torch.bfloat16 if model.device.type == "cuda" else None, reduce_dtype=torch.float32, cast_forward_inputs=False)}
-    for block in next(module for module in model.modules() if isinstance(module, torch.nn.ModuleList)):
-        fully_shard(block, **options)
-    fully_shard(model, **options)
-    # FSDP gathers weights around `forward` and around methods named to it: this one runs any function of the model so
-    model.passing = types.MethodType(lambda self, f, *args, **kwargs: f(self, *args, **kwargs), model)
-    register_fsdp_forward_method(model, "passing")
-
-
-def forward_pass(f):
-    """Let f(model, …) count as a forward pass: a sharded model is gathered for it, and its backward pass is prepared."""
-    @functools.wraps(f)
-    def wrapped(model, *args, **kwargs):
-        return model.passing(f, *args, **kwargs) if isinstance(model, FSDPModule) else f(model, *args, **kwargs)
-    return wrapped
-
-
-def deal(batches):
-    """This process's share of the micro-batches, as (batch, whether it counts). Each pass through a sharded model is a meeting of
-    all processes, so all get equally many: where they do not come out even, a repeat that does not count fills up."""
-    share = batches[RANK::WORLD]
-    return [(batch, True) for batch in share] + [(batches[-1], False)] * (len(batches[::WORLD]) - len(share))
-
-
-def add_up(x):
-    """The sum of x over all processes, in place."""
-    if WORLD > 1:
-        dist.all_reduce(x)
-    return x
-
-
-def local(x):
-    """This process's shard of a tensor of a sharded model or optimizer; others as they are."""
-    return x.to_local() if isinstance(x, DTensor) else x
-
-
-def whole(x):
-    """A tensor of a sharded model or optimizer put together, on the first process's CPU (None elsewhere); others as they are."""
-    if not isinstance(x, DTensor):
-        return x
-    x = x.full_tensor()
-    return x.cpu() if RANK == 0 else None
-
-
-# ---------------------------------------------------------------------------------------------------------- sampling
-
-
-def attention(module, query, key, value, attention_mask, scaling=None, **options):
-    """Attention as transformers calls it: its own SDPA, but plain matrix products for one new token or, on a CPU, short rows.
-
-    query (b, heads, t, d); key, value (b, kv_heads, S, d). The query heads that share a key head simply become more queries of
-    that head, so keys are never copied per head, and plain products spare the fused kernel's set-up: on a CPU at tiny shapes
-    this is 3 to 6 times as fast for one token, and a tenth of a whole update for rows of 50.
-    """
-    b, heads, t, d = query.shape
-    if t > (1 if query.is_cuda else 128) or attention_mask is not None and not attention_mask.is_floating_point():
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    scores = (query.reshape(b, key.size(1), -1, d) @ key.transpose(2, 3)).mul_(scaling or d**-0.5).view(b, heads, t, -1)
-    if attention_mask is not None:
-        scores += attention_mask
-    elif t > 1:
-        scores.masked_fill_(torch.ones(t, t, dtype=torch.bool, device=scores.device).triu_(1), -torch.inf)
-    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
-    return (weights.view(b, key.size(1), -1, key.size(2)) @ value).view(b, heads, t, d).transpose(1, 2), None
-
-
-AttentionInterface.register("laser", attention)
-AttentionMaskInterface.register("laser", sdpa_mask)
-
-
-class RunningCache(Cache):
-    """Keys and values of the running solutions: row i's token at position p sits in slot p, written in place.
-
-    So rows of different lengths, prompts included, run side by side without left padding; a mask hides the slots beyond each
-    row's own position, which hold leftovers. `kv` is one [keys, values] a layer, each (rows, kv_heads, slots, d).
-    """
-
-    def __init__(self, slots):
-        super().__init__(layers=[])
-        self.kv, self.slots = [], slots
-
-    def get_seq_length(self, layer=0):
-        return self.used
-
-    def prepare(self, slot, used):
-        """Before a step: each row's slot for its new token, and how many slots any row uses."""
-        pairs = torch.arange(len(slot) * self.kv[0][0].size(1), device=slot.device).view(len(slot), -1)  # of row and head
-        self.place, self.used = (pairs * self.slots + slot[:, None]).view(-1), used
-
-    def update(self, keys, values, layer, *_, **__):
-        for store, new in zip(self.kv[layer], (keys, values)):
-            store.view(-1, store.size(3)).index_copy_(0, self.place, new.reshape(-1, store.size(3)))
-        return [store[:, :, : self.used] for store in self.kv[layer]]
-
-    def keep(self, rows):
-        for pair in self.kv:  # one tensor at a time: two whole caches would not fit
-            for i in (0, 1):
-                pair[i] = pair[i][rows]
-
-    def append(self, prefilled, rows):
-        """Add rows of a prefilled cache; repeating a row gives a problem's G solutions their common prompt."""
-        for i, layer in enumerate(prefilled.layers):
-            new = [F.pad(x[rows], (0, 0, 0, self.slots - x.size(2))) for x in (layer.keys, layer.values)]
-            self.kv[i : i + 1] = [[torch.cat(x) for x in zip(self.kv[i], new)] if i < len(self.kv) else new]
+# ------------------------------------------------------------------------------------------------------- sampling
 
 
 class Solutions(NamedTuple):
@@ -688,150 +290,733 @@ class Solutions(NamedTuple):
 
     def responses(self):
         """The B responses as lists of token ids."""
-        return [row[:length].tolist() for row, length in zip(self.tokens.cpu(), self.lengths.tolist())]
+        rows = zip(self.tokens.cpu(), self.lengths.tolist())
+        return [row[:length].tolist() for row, length in rows]
+
+    def mask(self):
+        """(B, T) True on response tokens."""
+        columns = torch.arange(self.tokens.size(1), device=self.tokens.device)
+        return columns < self.lengths[:, None]
 
 
-def uniforms(rows, columns, *stream):
-    """(rows, columns) uniform numbers in (0, 1], always drawn on the CPU: the same on every device, for every split of the work."""
-    generator = torch.Generator().manual_seed(seed_of(*stream))
-    return 1 - torch.rand(rows, columns, generator=generator)
+class Rows(NamedTuple):
+    """The solutions that run just now, side by side. All (R,)."""
+
+    solution: torch.Tensor  # which of the B it is
+    last: torch.Tensor  # its newest token; −1 before the first
+    position: torch.Tensor  # where that token stands, counted from the start of the prompt
+    count: torch.Tensor  # response tokens so far
+    ended: torch.Tensor  # whether the newest token is an EOS
+
+    def extend(self, others):
+        return Rows(*map(torch.cat, zip(self, others)))
+
+    def keep(self, which):
+        return Rows(*(column[which] for column in self))
 
 
-PATIENCE = {"cuda": 16}  # steps between looks at who has finished, else 1: a look makes the GPU wait
+def forward_pass(f):
+    """Let f(model, …) count as one pass through the model: weights that are split over GPUs are gathered for it."""
+    @functools.wraps(f)
+    def call(model, *args, **kwargs):
+        if hasattr(model, "run"):  # put there by `shard`
+            return model.run(f, *args, **kwargs)
+        return f(model, *args, **kwargs)
+    return call
 
 
-def running_rows(model, tokens):
-    """How many solutions of `tokens` slots fit into 60% of the free memory (logits need some, too); on a CPU at most 512."""
-    if model.device.type != "cuda":
-        return max(1, min(512, int(0.3 * memory_of(model.device) / (kv_bytes(model) * tokens))))
-    torch.cuda.empty_cache()  # what the last update left reserved is free for the cache
-    to_come = sum(p.numel() for p in model.parameters() if isinstance(p, DTensor)) * 2  # blocks not yet gathered, as bfloat16
-    return max(1, int(0.6 * (torch.cuda.mem_get_info(model.device)[0] - to_come) / (kv_bytes(model) * tokens)))
+PATIENCE = {"cpu": 1}  # steps between looks at who has finished, else 16: a look makes a GPU wait
 
 
 @torch.no_grad()
 @forward_pass
-def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_rows=0, bar=None):
+def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_rows=0, count=lambda n: None):
     """Sample `group_size` solutions for each prompt, and read log π(z_c) after each: Solutions, on the model's device.
 
-    prompts: P lists of token ids; u: (P·G, T) uniform numbers in (0, 1]. Token t of solution i is the inverse of the model's
-    cumulative distribution at u[i, t]: it depends on nothing else, so neither the number of rows that run at a time
-    (`max_rows`, 0: as memory allows) nor who has finished changes what is drawn. temperature 0 is greedy. A row ends with any of
-    `eos_ids`, which is then fed to the model for one more step: where a next token would be drawn, log π(z_c) is read
-    instead, from the untempered logits (paper, section 3.3: the self-reward costs one token). `bar`, a tqdm, counts tokens.
+    prompts: P lists of token ids; u: (P·G, T) uniform numbers in (0, 1]. Token t of solution i is the inverse of the
+    model's cumulative distribution at u[i, t] and depends on nothing else, so neither the number of rows that run
+    at a time (`max_rows`, 0: as memory allows) nor who has finished changes what is drawn. Temperature 0 is greedy.
+    A row ends with any of `eos_ids`, which is then fed to the model for one more step: where a next token would be
+    drawn, log π(z_c) is read instead, untempered (paper, section 3.3: the self-reward costs one token). `count` is
+    told how many rows took each step.
     """
     model.eval()
-    head, device = model.get_output_embeddings(), next(model.parameters()).device
-    (B, T), u = u.shape, u.to(device)
+    device = model.device
+    B, T = u.shape
+    u = u.to(device)
     eos = torch.tensor(eos_ids, device=device)
-    tokens, logps = torch.zeros(B, T, dtype=torch.long, device=device), torch.zeros(B, T, device=device)
-    lengths, logp_zc = torch.zeros(B, dtype=torch.long, device=device), torch.full((B,), -torch.inf, device=device)
+    tokens = torch.zeros(B, T, dtype=torch.long, device=device)
+    logps = torch.zeros(B, T, device=device)
+    lengths = torch.zeros(B, dtype=torch.long, device=device)
+    logp_zc = torch.full((B,), -torch.inf, device=device)
     slots = max(map(len, prompts)) + T
-    max_rows = max_rows or running_rows(model, slots)
-    patience = PATIENCE.get(device.type, 1)
+    max_rows = max_rows or rows_that_fit(model, slots)
 
-    started, cache, logits = 0, RunningCache(slots), None  # solutions started so far
-    # the running rows: which solution each is, its newest token, that token's position, and response tokens so far
-    row = last = slot = count = torch.zeros(0, dtype=torch.long, device=device)
-    ended = row > 0  # whether the newest token is an EOS
+    cache = RunningCache(slots)
+    none = lengths[:0]
+    rows = Rows(none, none, none, none, none.bool())
+    logits = None  # (R, V) of what follows each row's newest token
+    started = 0
     for step in itertools.count():
-        # 1. Admit waiting solutions. A prompt is prefilled once for all its solutions that start now. Prompts are padded on
-        #    the right, where a causal model's real tokens cannot see; the next tokens then overwrite the padding's slots.
-        while started < B and (not len(row) or max_rows - len(row) >= max(1, max_rows // 8)):
-            new = torch.arange(started, min(B, started + max_rows - len(row)), device=device)
-            first = started // group_size
-            batch = prompts[first : int(new[-1]) // group_size + 1]
-            fits = max(1, 32768 // max(map(len, batch)))  # prompts a prefill
-            batch, new = batch[:fits], new[new // group_size < first + fits]
-            started += len(new)
-            sizes = torch.tensor([len(p) for p in batch], device=device)
-            ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(p) for p in batch], batch_first=True).to(device)
-            prefilled = DynamicCache()
-            hidden = model.base_model(input_ids=ids, past_key_values=prefilled, use_cache=True).last_hidden_state
-            prompt = new // group_size - first
-            fresh = head(hidden[torch.arange(len(batch), device=device), sizes - 1])[prompt]
-            cache.append(prefilled, prompt)
-            del prefilled, hidden
-            logits = torch.cat([logits, fresh]) if len(row) else fresh
-            row, last = torch.cat([row, new]), torch.cat([last, torch.full_like(new, -1)])
-            slot, count = torch.cat([slot, sizes[prompt] - 1]), torch.cat([count, torch.zeros_like(new)])
-            ended = torch.cat([ended, new < 0])
-            used = int(slot.max()) + 1
-        # 2. Rows whose newest token is EOS read z_c; the others draw. A finished row may linger a few steps: it repeats
-        #    itself, writing the same values to the same places.
+        # 1. Admit waiting solutions, once an eighth of the rows is free.
+        running = len(rows.solution)
+        while started < B and (not running or max_rows - running >= max(1, max_rows // 8)):
+            stop = min(B, started + max_rows - running)
+            new, of_new = prefill(model, cache, prompts, group_size, range(started, stop))
+            rows = rows.extend(new)
+            logits = torch.cat([logits, of_new]) if running else of_new
+            started += len(new.solution)
+            running += len(new.solution)
+
+        # 2. Rows whose newest token is EOS read z_c, all others draw. Finished rows may linger for a few steps: they
+        #    draw again into their last column, and what stands there is kept.
+        i = rows.solution
         logp = logits.float().log_softmax(-1)
-        done = ended | (count == T)
-        logp_zc[row] = torch.where(ended, logp[:, token], logp_zc[row])
-        if temperature not in (0, 1):
-            logp = (logits.float() / temperature).log_softmax(-1)
-        column = count - done.long()  # a finished row draws again into its last column, and keeps what is there
-        if temperature == 0:
-            drawn = logp.argmax(-1)
-        else:  # the first token whose cumulative probability reaches u: as u > 0, never one of probability 0
-            cdf = logp.exp().cumsum(-1)
-            drawn = torch.searchsorted(cdf, (u[row, column] * cdf[:, -1])[:, None]).squeeze(1).clamp(max=cdf.size(1) - 1)  # nan: V
-        last = torch.where(done, last, drawn)
-        ended = torch.isin(last, eos)
-        tokens[row, column] = last
-        logps[row, column] = torch.where(done, logps[row, column], logp.gather(1, last[:, None]).squeeze(1))
-        count, slot, used = count + ~done, slot + ~done, min(used + 1, slots)
-        lengths[row] = count
-        if bar is not None:
-            bar.update(len(row))
-        # 3. Let finished rows leave, once they are an eighth of the batch: copying the cache costs about one step.
-        if step % patience == 0:
-            stay = ~(done | ((count == T) & ~ended))
-            if (len(row) - int(stay.sum())) * 8 >= len(row):
-                stay = stay.nonzero().squeeze(1)
-                row, last, slot, count, ended = row[stay], last[stay], slot[stay], count[stay], ended[stay]
+        logp_zc[i] = torch.where(rows.ended, logp[:, token], logp_zc[i])
+        finished = rows.ended | (rows.count == T)
+        column = rows.count - finished.long()
+        drawn, drawn_logp = draw(logp, u[i, column], temperature)
+        last = torch.where(finished, rows.last, drawn)
+        tokens[i, column] = last
+        logps[i, column] = torch.where(finished, logps[i, column], drawn_logp)
+        more = (~finished).long()
+        rows = Rows(i, last, rows.position + more, rows.count + more, torch.isin(last, eos))
+        lengths[i] = rows.count
+        count(running)
+
+        # 3. Let finished rows leave, once they are an eighth of all: copying the cache costs about one step.
+        look = step % PATIENCE.get(device.type, 16) == 0
+        if look:
+            leaves = finished | ((rows.count == T) & ~rows.ended)
+            stay = (~leaves).nonzero().squeeze(1)
+            if len(stay) * 8 <= running * 7:
+                rows = rows.keep(stay)
                 cache.keep(stay)
-            if not len(row) and started == B:
+            if not len(rows.solution) and started == B:
                 break
-            used = int(slot.max()) + 1 if len(row) else 0
+
         # 4. One token further for every running row, each at its own position.
-        if len(row):
-            cache.prepare(slot, used)
-            beyond = (torch.arange(used, device=device) > slot[:, None])[:, None, None]
-            mask = torch.zeros(beyond.shape, dtype=logits.dtype, device=device).masked_fill_(beyond, -torch.inf)
-            hidden = model.base_model(input_ids=last[:, None], position_ids=slot[:, None], past_key_values=cache,
-                                      attention_mask=mask, use_cache=True).last_hidden_state
-            logits = head(hidden[:, -1])
+        if len(rows.solution):
+            logits = advance(model, cache, rows, look)
     if not torch.isfinite(logps).all():
-        raise UserError("The model's probabilities are not finite; its weights are damaged: start from an earlier checkpoint.")
-    complete = torch.isin(tokens.gather(1, lengths[:, None] - 1).squeeze(1), eos)
-    return Solutions(tokens, logps, lengths, complete, logp_zc)
+        fail("The model's probabilities are not finite; its weights are damaged: start from an earlier checkpoint.")
+    newest = tokens.gather(1, lengths[:, None] - 1).squeeze(1)
+    return Solutions(tokens, logps, lengths, torch.isin(newest, eos), logp_zc)
 
 
-def sample_together(policy, prompts, group_size, u, config):
-    """`sample` with the prompts split over the processes: every one gets all the Solutions."""
-    model, sharded = policy.model, isinstance(policy.model, FSDPModule)
-    low, high = (len(prompts) * rank // WORLD for rank in (RANK, RANK + 1))
-    mine = slice(low, max(high, low + 1))  # where there are fewer prompts than processes, some sample one in vain
-    if sharded:
-        model.set_reshard_after_forward(False)  # the first token gathers the weights, and they stay for all the others
-    with progress(desc="sampling", unit=" tokens", leave=False, delay=2) as bar:  # shown if it takes longer than 2 s
-        solutions = sample(model, prompts[mine], group_size, u[mine.start * group_size : mine.stop * group_size], policy.eos_ids,
-                           policy.token, config.temperature, config.sample_rows, bar)
-    if sharded:
-        model.set_reshard_after_forward(True)
-        for module in model.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()
-    if WORLD == 1:
-        return solutions
-    parts = [None] * WORLD
-    dist.all_gather_object(parts, [x[: (high - low) * group_size].cpu() for x in solutions])
-    return Solutions(*(torch.cat(part).to(model.device) for part in zip(*parts)))
+def prefill(model, cache, prompts, group_size, waiting):
+    """Start the solutions `waiting` (a range), or as many as one pass holds: their Rows and first logits (R, V).
+
+    A prompt runs once for all its solutions that start now. Prompts are padded on the right, where a causal model's
+    real tokens cannot see it; the solutions' tokens then overwrite the padding's slots in the cache.
+    """
+    first = waiting.start // group_size
+    last = (waiting.stop - 1) // group_size
+    batch = prompts[first : last + 1]
+    fits = max(1, 32768 // max(map(len, batch)))  # at most this many tokens in a pass
+    batch = batch[:fits]
+    stop = min(waiting.stop, (first + len(batch)) * group_size)
+    solution = torch.arange(waiting.start, stop, device=model.device)
+    prompt = solution // group_size - first  # which of the batch
+    size = torch.tensor([len(ids) for ids in batch], device=model.device)
+
+    filled = DynamicCache()
+    ids = right_padded(batch, model.device)
+    output = model.base_model(input_ids=ids, past_key_values=filled, use_cache=True)
+    hidden = output.last_hidden_state[range(len(batch)), size - 1]
+    logits = model.get_output_embeddings()(hidden)[prompt]
+    cache.extend(filled, prompt)
+    zero = torch.zeros_like(solution)
+    return Rows(solution, zero - 1, size[prompt] - 1, zero, zero.bool()), logits
 
 
-# ------------------------------------------------------------------------------- log-probabilities and self-reward
+def draw(logp, u, temperature):
+    """A token a row from log-probs (R, V), by inverse CDF at u (R,): (tokens, their tempered log-probs), both (R,)."""
+    if temperature not in (0, 1):
+        logp = (logp / temperature).log_softmax(-1)
+    if temperature == 0:
+        token = logp.argmax(-1)
+    else:  # the first token whose cumulative probability reaches u: as u > 0, never one of probability 0
+        cdf = logp.exp().cumsum(-1)
+        reached = u * cdf[:, -1]
+        token = torch.searchsorted(cdf, reached[:, None]).squeeze(1)
+        token = token.clamp(max=logp.size(1) - 1)  # nan is found nowhere; `sample` reports it at the end
+    return token, logp.gather(1, token[:, None]).squeeze(1)
 
 
-LOGITS_AT_A_TIME, LOGITS_COPIES = 2**26, 5  # 256 MiB in float32, about 440 tokens of a 152,000 vocabulary; so often in backward
+def advance(model, cache, rows, look):
+    """Run the newest token of every row through the model: the logits (R, V) of what follows it."""
+    cache.prepare(rows.position, look)
+    ids, positions = rows.last[:, None], rows.position[:, None]
+    output = model.base_model(
+        input_ids=ids,
+        position_ids=positions,
+        attention_mask=cache.mask(),
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return model.get_output_embeddings()(output.last_hidden_state[:, -1])
+
+
+# ----------------------------------------------------------------------------- log-probabilities and self-reward
+
+
+@forward_pass
+def token_logps(model, prompts, responses, token, temperature=1.0):
+    """Teacher-forced log-probabilities of given responses: logps (b, T), 0 beyond a response's end, and logp_zc (b,).
+
+    One forward pass over prompt + response + z_c, of which the responses' positions are read:
+
+        ids        x1   x2   x3   y1   y2   EOS  z_c  pad        here start = 2, size = 3
+        position    0    1    2    3    4    5    6    7
+        predicts    .    .   y1   y2  EOS  z_c    .    .         read: start … start + size; the last of them is z_c
+
+    Padded on the right: a real token never sees what follows it, so padding needs no attention mask and shifts no
+    position. The response is read at `temperature`, z_c always at 1, whatever the policy's temperature.
+    """
+    start = torch.tensor([[len(p) - 1] for p in prompts])
+    size = torch.tensor([[len(r)] for r in responses])
+    ids = right_padded([p + r + [token] for p, r in zip(prompts, responses)])
+    position = torch.arange(ids.size(1) - 1)
+    read = (start <= position) & (position <= start + size)  # (b, L)
+    is_zc = (position == start + size)[read]  # (N,), all that is read, row by row
+    inside = torch.arange(int(size.max())) < size  # (b, T)
+    ids, read, is_zc, inside = (x.to(model.device) for x in (ids, read, is_zc, inside))
+
+    output = model.base_model(input_ids=ids[:, :-1], use_cache=False)
+    hidden = output.last_hidden_state[read]  # (N, D)
+    targets = ids[:, 1:][read]
+    temperatures = torch.where(is_zc, 1.0, temperature)
+    logps = chosen_logps(model.get_output_embeddings(), hidden, targets, temperatures)
+    of_response = logps.new_zeros(inside.shape).masked_scatter(inside, logps[~is_zc])
+    return of_response, logps[is_zc]
+
+
+@torch.no_grad()
+def score(model, prompts, responses, token, config):
+    """`token_logps` of any number of responses, without gradient, in micro-batches: logps (B, T), logp_zc (B,)."""
+    model.eval()
+    T = max(map(len, responses))
+    logps = torch.zeros(len(prompts), T, device=model.device)
+    logp_zc = torch.zeros(len(prompts), device=model.device)
+    cut = micro_batches(prompts, responses, config.micro_batch_tokens)
+    for rows in rank_share(cut):
+        x = [prompts[i] for i in rows]
+        y = [responses[i] for i in rows]
+        part, logp_zc[rows] = token_logps(model, x, y, token, config.temperature or 1.0)
+        logps[rows, : part.size(1)] = part
+    return all_reduce(logps), all_reduce(logp_zc)
+
+
+def self_reward(logp_zc, c_ref, beta):
+    """r_s = β (log π(z_c|x,y) − c_ref): the model's own estimate of the reward of y. Any shape; right ≈ 1, wrong ≈ 0.
+
+    Where it comes from (paper, section 3.2). Let the model answer a finished solution with one verdict token z,
+    worth r̂ = 1 if z says the truth about it, else 0, under a KL penalty to the reference:
+
+        max over π of  E_{z~π}[r̂(z)] − β KL(π ‖ π_ref)     has the optimum     π*(z) = π_ref(z) exp(r̂(z)/β) / Z .
+
+    Take the logarithm, solve for the reward: r̂(z) = β log(π*(z)/π_ref(z)) + β log Z. If log Z ≈ 0 (`log_partition`),
+    reading this at the one token z_c, «this is right», gives r_s = β log(π(z_c)/π_ref(z_c)); and as log π_ref(z_c|x,y)
+    hardly varies for a token that is never used, a constant c_ref replaces it, and no reference model is needed
+    (c_ref may also be a tensor of the exact values). Training makes r_s = r_v by regression: a right solution's
+    π(z_c) rises from e^c_ref to only e^(c_ref + 1/β), still next to nothing, so the model reasons on as it did.
+    """
+    return beta * (logp_zc - c_ref)
+
+
+def self_reward_of(logp_zc, c_ref, config):
+    """r_s as `config` trains it: the equation above, or π(z_c) itself under cross-entropy. −inf or 0 where cut."""
+    if config.self_loss == "ce":
+        return logp_zc.exp()
+    return self_reward(logp_zc, c_ref, config.beta)
+
+
+def log_partition(c_ref, beta):
+    """log Z = log(1 + e^c_ref (e^(1/β) − 1)) in nats, > 0: only the true verdict is rewarded, so only its term tilts.
+
+    With c_ref = −23 and β = 0.1 it is 2e-6. It stops being ≈ 0 when c_ref + 1/β comes near 0: then r_s = 1 would ask
+    for more probability than there is. A small model, whose unused tokens still have e^-8, needs a β of 0.2 or more.
+    """
+    tilt = 1 / beta + math.log(-math.expm1(-1 / beta))  # log(e^(1/β) − 1), which may overflow
+    tilted = c_ref + tilt
+    return max(tilted, 0.0) + math.log1p(math.exp(-abs(tilted)))
+
+
+# ----------------------------------------------------------------------------------------- advantages and losses
+
+
+def group_advantages(rewards, group_size):
+    """GRPO: (r − mean) / (std + 1e-6) within each group of G solutions to one problem, unbiased std. (B,) → (B,).
+
+    A group whose rewards are all equal gets 0: nothing to prefer. It still trains the self-reward.
+    """
+    groups = rewards.float().reshape(-1, group_size)
+    mean = groups.mean(1, keepdim=True)
+    std = groups.std(1, keepdim=True)
+    normalised = (groups - mean) / (std + 1e-6)
+    return normalised.reshape(-1)
+
+
+def mix_advantages(advantages, self_rewards, complete, group_size, tau, min_std):
+    """(1 − τ) A_v + τ A_s, with A_s of the self-rewards clipped to [0, 1] (paper, section 3.4). All (B,).
+
+    self_rewards are unclipped; that of a cut solution (complete False) counts as 0. Where those of a group have
+    std ≤ min_std they do not tell the solutions apart, dividing by it would only amplify noise: A_v stands alone.
+    """
+    clipped = torch.where(complete, self_rewards.clamp(0, 1), 0.0)
+    std = clipped.reshape(-1, group_size).std(1)
+    told_apart = (std > min_std).repeat_interleave(group_size)
+    of_self = group_advantages(clipped, group_size)
+    mixed = (1 - tau) * advantages + tau * of_self
+    return torch.where(told_apart, mixed, advantages)
+
+
+def policy_loss(logps, old_logps, advantages, mask, clip_low, clip_high, total):
+    """PPO's clipped objective, negated, summed over tokens and divided by `total`, the tokens of the whole step: scalar.
+
+    logps, old_logps (B, T); advantages (B,), the same for all tokens of a solution; mask (B, T) True on response
+    tokens, EOS included: it is a decision of the policy like any other.
+    """
+    A = advantages[:, None]
+    difference = torch.where(mask, logps - old_logps, 0.0)
+    ratio = difference.exp()
+    clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
+    gain = torch.minimum(ratio * A, clipped * A)
+    gain = torch.where(mask, gain, 0.0)
+    return -gain.sum() / total
+
+
+def class_weights(rewards, complete, balanced=True):
+    """The paper's w, (B,): N/(2 N_c) if right and N/(2 N_i) if wrong, for the N = N_c + N_i complete solutions.
+
+    So both classes weigh half, and calling everything wrong does not pay when most are. 0 for a cut solution; 1 for
+    all others if not `balanced`.
+    """
+    if not balanced:
+        return complete.float()
+    right = complete & (rewards > 0.5)
+    wrong = complete & (rewards <= 0.5)
+    N = complete.sum()
+    N_c = right.sum().clamp(min=1)
+    N_i = wrong.sum().clamp(min=1)
+    return right * N / (2 * N_c) + wrong * N / (2 * N_i)
+
+
+def self_reward_loss(self_rewards, rewards, weights, total):
+    """1/(N_c+N_i) Σ w (r_s − r_v)² over complete solutions, unclipped r_s (paper, equation 10): scalar. All (B,).
+
+    weights: `class_weights` over the whole step, 0 where cut; total: N_c + N_i of the whole step.
+    """
+    error = torch.where(weights > 0, self_rewards - rewards, 0.0)
+    weighted = weights * error**2
+    return weighted.sum() / total
+
+
+def self_reward_cross_entropy(logp_zc, rewards, weights, total):
+    """The ablation: cross-entropy of π(z_c) against r_v, weighted alike. It drives π(z_c) to 1, so it is said."""
+    logp = torch.where(weights > 0, logp_zc, -1.0)
+    logp = logp.clamp(max=-1e-6)  # so that log(1 − π) stays finite
+    log_not = torch.log(-torch.expm1(logp))
+    entropy = -(rewards * logp + (1 - rewards) * log_not)
+    return (weights * entropy).sum() / total
+
+
+def kl_penalty(logps, ref_logps, mask, total):
+    """The k3 estimate of KL(π ‖ π_ref), e^d − d − 1 with d = log π_ref − log π, summed over tokens / total: ≥ 0."""
+    d = torch.where(mask, ref_logps - logps, 0.0)
+    k3 = d.exp() - d - 1
+    return k3.sum() / total
+
+
+# ------------------------------------------------------------------------------------------------------- one update
+
+
+class Batch(NamedTuple):
+    """What an update learns from: the B solutions of a step, or a micro-batch of them."""
+
+    prompts: list  # of token ids
+    responses: list  # of token ids
+    mask: torch.Tensor  # (B, T) True on response tokens
+    logps: torch.Tensor  # (B, T) the sampler's
+    rewards: torch.Tensor  # (B,)
+    advantages: torch.Tensor  # (B,)
+    weights: torch.Tensor  # (B,) in the self-reward loss, 0 where cut
+    c_ref: torch.Tensor  # (B,) the constant, or the reference's own log-probs
+    ref_logps: torch.Tensor | None = None  # (B, T) of the reference, for the KL penalty
+
+    def take(self, rows):
+        """The micro-batch of the solutions `rows` (indices); its T is the longest of them."""
+        T = max(len(self.responses[i]) for i in rows)
+
+        def part(column):
+            if isinstance(column, list):
+                return [column[i] for i in rows]
+            if column is None or column.dim() == 1:
+                return column if column is None else column[rows]
+            return column[rows, :T]
+        return Batch(*map(part, self))
+
+
+def update(policy, optimizer, batch, alpha, config):
+    """K optimizer updates (config.updates) on the solutions of a step: the means of their figures, a dict of floats.
+
+    The joint loss is L = L_policy + α L_self (+ kl · KL), summed over micro-batches of about equal length. All its
+    parts are sums over the step divided by totals of the step, so how it is cut changes nothing. Refused if the
+    loss or the gradient is not finite, before the weights are touched.
+    """
+    policy.model.train()  # only for gradient checkpointing: dropout is off
+    n_tokens = sum(map(len, batch.responses))
+    n_complete = int((batch.weights > 0).sum().clamp(min=1))
+
+    # The ablations are chosen here, once: cross-entropy in place of regression; a KL penalty.
+    def regression(logp_zc, part):
+        self_rewards = self_reward(logp_zc, part.c_ref, config.beta)
+        return self_reward_loss(self_rewards, part.rewards, part.weights, n_complete)
+
+    def cross_entropy(logp_zc, part):
+        return self_reward_cross_entropy(logp_zc, part.rewards, part.weights, n_complete)
+
+    def penalty(logps, part):
+        return kl_penalty(logps, part.ref_logps, part.mask, n_tokens)
+
+    def no_penalty(logps, part):
+        return logps.new_zeros(())
+
+    self_loss = cross_entropy if config.self_loss == "ce" else regression
+    kl_loss = penalty if config.kl else no_penalty
+
+    cut = micro_batches(batch.prompts, batch.responses, config.micro_batch_tokens)
+    parts = [batch.take(rows) for rows in rank_share(cut)]
+    old = []  # what the first update found each part's log-probs to be
+    figures = []
+    for k in range(config.updates):
+        sums = torch.zeros(5, device=batch.rewards.device)
+        for i, part in enumerate(parts):
+            x, y = part.prompts, part.responses
+            logps, logp_zc = token_logps(policy.model, x, y, policy.token, config.temperature)
+            # In the first update the solutions come from exactly these weights: the old log-probs are this very
+            # forward pass, detached. The ratio is exactly 1 and nothing is clipped, but its gradient is that of
+            # log π: A ∇ log π. The sampler's own log-probs differ by rounding; `logp_mismatch` keeps watch on it.
+            if k == 0:
+                old.append(logps.detach())
+            clip = config.clip_low, config.clip_high
+            loss_policy = policy_loss(logps, old[i], part.advantages, part.mask, *clip, n_tokens)
+            loss_self = self_loss(logp_zc, part)
+            loss_kl = kl_loss(logps, part)
+            loss = loss_policy + alpha * loss_self + config.kl * loss_kl
+            loss.backward()
+            clipped = outside_clip(logps, old[i], part.mask, *clip).sum()
+            mismatch = torch.where(part.mask, old[i] - part.logps, 0.0).abs().sum()
+            seen = [loss_policy, loss_self, loss_kl, clipped / n_tokens, mismatch / n_tokens]
+            sums += torch.stack(seen).detach()
+
+        grad_norm = clip_gradient(policy.model, optimizer, config.grad_clip)
+        sums = all_reduce(sums)
+        if not (torch.isfinite(grad_norm) and torch.isfinite(sums).all()):
+            optimizer.zero_grad()
+            fail("The loss or its gradient is no longer finite; the last checkpoint is kept: lower --lr or --alpha.")
+        optimizer.step()
+        optimizer.zero_grad()
+        figures.append([*sums.tolist(), grad_norm.item()])
+    names = ["policy_loss", "self_reward_loss", "kl", "clip_fraction", "logp_mismatch", "grad_norm"]
+    return {name: sum(column) / len(column) for name, column in zip(names, zip(*figures))}
+
+
+# ------------------------------------------------------------------------------------------- self-verification, votes
+
+
+def verification_metrics(self_rewards, rewards):
+    """How well unclipped self-rewards (N,) tell right from wrong solutions (rewards (N,) 0/1), on the CPU.
+
+    A self-reward above 0.5 says «right». tpr, tnr: accuracy on the right, on the wrong solutions. f1: their harmonic
+    mean (the paper's self-verification F1). auroc: chance that a right solution has a higher one than a wrong one,
+    ties count half. ece: `calibration_error`. nan where a class is empty.
+    """
+    is_right = rewards > 0.5
+    right = self_rewards[is_right].double()
+    wrong = self_rewards[~is_right].double().sort().values
+    tpr = (right > 0.5).double().mean()
+    tnr = (wrong <= 0.5).double().mean()
+    f1 = torch.where(tpr + tnr == 0, 0.0, 2 * tpr * tnr / (tpr + tnr))
+
+    below = torch.searchsorted(wrong, right).double()  # how many wrong ones lie below each right one
+    up_to = torch.searchsorted(wrong, right, right=True).double()
+    pairs_won = (below + up_to) / 2
+    auroc = pairs_won.mean() / torch.tensor(len(wrong))
+    return {"f1": f1, "tpr": tpr, "tnr": tnr, "auroc": auroc, "ece": calibration_error(self_rewards, rewards)}
+
+
+def vote(classes, weights, rewards, members):
+    """Expected reward (P,) of the answer with the largest summed weight, averaged over subsets; ties share it.
+
+    classes (P, n): index < n of the sample's answer among equivalent ones, −1 for no answer, which casts no vote;
+    weights (P, n) ≥ 0: 1 for a majority vote, the clipped self-reward for a weighted one; members (S, n): `subsets`. With
+    each sample its own class and the self-reward as weight this is best-of-n.
+    """
+    n = classes.size(1)
+    belongs = F.one_hot(classes + 1, n + 1)[..., 1:].double()  # (P, n, C): does this sample give this answer?
+    votes = members @ belongs  # (P, S, C)
+    total = members @ (belongs * weights[..., None])
+    total = torch.where(votes > 0, total, -torch.inf)
+    best = total.amax(-1, keepdim=True)
+    wins = (votes > 0) & (total >= best - 1e-9)  # several in a tie, none where nobody has an answer
+    wins = wins.double()
+    right = (belongs * rewards[..., None]).sum(1) / belongs.sum(1).clamp(min=1)  # (P, C): is this answer right?
+    credit = (wins * right[:, None]).sum(-1) / wins.sum(-1).clamp(min=1)  # (P, S)
+    return credit.mean(1)
+
+
+# ======================================================================================= Part II: what it learns on
+# ------------------------------------------------------------------------------------------- problems and prompts
+
+# name: (how many numbers, the largest). Checking a pair is one addition, finding it is a search: a grade has a point.
+PAIRS = {"pairs": ((4, 5), 9), "pairs-heldout": ((4, 5), 9), "pairs-hard": ((6, 6), 9)}
+
+
+def pair_problems(name, count, right=0.3):
+    """Built-in problems «which two of these numbers add up to T?»: distinct numbers, exactly one such pair.
+
+    Each row has problem, answer and a `solution` by a careless writer, who picks the right pair only with probability
+    `right` and otherwise any other, but always adds up correctly. Deterministic; no problem (as a set of numbers and
+    a T) of one name occurs under another: they are dealt out by a hash.
+    """
+    (low, high), largest = PAIRS[name]
+    rng, rows = random.Random(seed_of("pairs", name)), []
+    while len(rows) < count:
+        size = rng.randint(low, high)
+        a, b, *others = rng.sample(range(1, largest + 1), largest)
+        total, numbers = a + b, [a, b]
+        for x in others:
+            if len(numbers) < size and total - x not in numbers:
+                numbers.append(x)
+        held_out = seed_of(sorted(numbers), total) % 8 == 0
+        if len(numbers) < size or held_out == (name == "pairs"):
+            continue
+        rng.shuffle(numbers)
+        wrong = [pair for pair in itertools.combinations(numbers, 2) if sum(pair) != total]
+        written = (a, b) if rng.random() < right else rng.choice(wrong)
+        c, d = rng.sample(written, 2)
+        rows.append({"problem": f"{' '.join(map(str, numbers))}:{total}=", "answer": f"{a},{b}",
+                     "solution": f"{c}+{d}={c + d}\\boxed{{{c},{d}}}"})
+    return rows
+
+
+def problems_of_step(problems, step, config):
+    """The P problems of a step: a shuffle each epoch, read in order; a function of the step: resuming needs no state."""
+    first = step * config.prompts_per_step
+    chosen, orders = [], {}
+    for i in range(first, first + config.prompts_per_step):
+        epoch, place = divmod(i, len(problems))
+        if epoch not in orders:
+            generator = torch.Generator().manual_seed(seed_of("order", config.seed, epoch))
+            orders[epoch] = torch.randperm(len(problems), generator=generator)
+        chosen.append(problems[orders[epoch][place]])
+    return chosen
+
+
+def load_problems(name, train, config):
+    """Rows {problem, answer} (built-in ones with a `solution`) of a built-in set, a local file or a hub data set."""
+    if name in PAIRS:
+        return pair_problems(name, 20000 if train else 200, config.warm_start_right)
+    with explained(f"Cannot read {name} (ERROR); check the name, the file and the network."):
+        table = read_table(name, train)
+    wanted = {"problem": [config.problem_column] if config.problem_column else ["problem", "question", "prompt"],
+              "answer": [config.answer_column] if config.answer_column else ["answer", "final_answer", "solution"]}
+    columns = {}
+    for what, names in wanted.items():
+        columns[what] = next((column for column in names if column in table), None)
+        if columns[what] is None:
+            fail(f"{name} has no {what} column ({' or '.join(names)}); name one of {list(table)} with --{what}_column.")
+    cells = list(zip(table[columns["problem"]], table[columns["answer"]]))
+    rows = [{"problem": problem, "answer": "" if answer is None else gold_answer(answer)} for problem, answer in cells]
+    rows = [row for row in rows if row["problem"] and row["answer"]]
+    if len(rows) < len(cells):
+        say(f"{name}: {len(cells) - len(rows)} of {len(cells)} rows dropped, without problem or answer")
+    if not rows:
+        fail(f"{name} has no problem with an answer; give data with at least one.")
+    if not all(isinstance(row["problem"], str) for row in rows):
+        fail(f"{name} has problems in column {columns['problem']} that are no text; name one with --problem_column.")
+    return rows
+
+
+def read_table(name, train):
+    """{column: cells} of a file, whose numbers stay as they are written (0.50, 007, NA), or of a hub data set."""
+    path, kind = Path(name), Path(name).suffix
+    if kind in (".jsonl", ".json", ".parquet", ".csv") and not path.is_file():
+        fail(f"There is no file {name}; give a jsonl, json, parquet or csv file, or a hub id.")
+    if kind == ".csv":
+        return pandas.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig").to_dict("list")
+    if kind == ".parquet":
+        return pyarrow.parquet.read_table(path).to_pydict()
+    if kind in (".jsonl", ".json"):
+        text = path.read_text("utf-8-sig")
+        values = [text] if text.lstrip().startswith("[") else [line for line in text.split("\n") if line.strip()]
+        values = [json.loads(value, parse_int=str, parse_float=str, parse_constant=str) for value in values]
+        records = values[0] if values and isinstance(values[0], list) else values
+        return {key: [record.get(key) for record in records] for key in {k: None for r in records for k in r}}
+    splits = datasets.load_dataset(name, *(["main"] if name == "openai/gsm8k" else []))
+    wanted = ["train"] if train else ["test", "validation", "train"]
+    rows = splits[next((split for split in wanted if split in splits), next(iter(splits)))]
+    return {column: rows[column] for column in rows.column_names}
+
+
+def gold_answer(value):
+    """The answer in a data set's answer cell, as text: a list's items, what follows `####` (GSM8K), a solution's box."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(gold_answer, value))
+    text = str(value).strip()
+    if "####" in text:
+        return text.rsplit("####", 1)[1].strip()
+    return extract_answer(text) or text
+
+
+def encode_prompts(tokenizer, problems, suffix):
+    """Token ids of each problem as the model is asked it: question and suffix, through the chat template if there is one."""
+    texts = [f"{problem}\n{suffix}" if suffix else problem for problem in problems]
+    if not tokenizer.chat_template:
+        return tokenizer(texts)["input_ids"]
+    chats = [[{"role": "user", "content": text}] for text in texts]
+    texts = [tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in chats]
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]  # the template has written them already
+
+
+def add_prompts(rows, model, tokenizer, config, name):
+    """The rows with their `prompt` token ids; empty and over-long prompts are dropped and counted."""
+    prompts = encode_prompts(tokenizer, [row["problem"] for row in rows], config.prompt_suffix)
+    kept = [{**row, "prompt": ids} for row, ids in zip(rows, prompts) if 0 < len(ids) <= config.max_prompt_tokens]
+    if len(kept) < len(rows):
+        say(f"{name}: {len(rows) - len(kept)} of {len(rows)} problems dropped, prompt empty or longer than "
+            f"{config.max_prompt_tokens} tokens")
+    if not kept:
+        fail(f"Every prompt of {name} is empty in this tokenizer or longer than {config.max_prompt_tokens} tokens; "
+             "raise --max_prompt_tokens or choose other problems.")
+    needed = max(len(row["prompt"]) for row in kept) + config.max_response_tokens + 1
+    there = getattr(model.config, "max_position_embeddings", math.inf)
+    if needed > there:
+        fail(f"The longest prompt of {name} and its solution may take {needed} positions, of which the model has {there}; "
+             "lower --max_response_tokens or --max_prompt_tokens.")
+    return kept
+
+
+# ------------------------------------------------------------------------------------------------------ warm start
+
+
+def character_tokenizer():
+    """A tokenizer of printable ASCII, one token a character, for models that come without one.
+
+    A byte-level BPE without merges, which `AutoTokenizer` restores exactly from a checkpoint of any architecture.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    symbols = ["<pad>", "<eos>", "<unk>", "Ċ", "Ġ", *map(chr, range(33, 127))]  # Ċ, Ġ: newline and space, in bytes
+    core = Tokenizer(models.BPE({s: i for i, s in enumerate(symbols)}, [], unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+
+
+def warm_start(model, tokenizer, problems, config):
+    """Imitate the problems' worked solutions: cross-entropy, 64 a step, linear decay of the rate.
+
+    Random weights never earn a reward, and a policy gradient has nothing to hold on to. This makes a «base model» that
+    knows the format and is often wrong, as real base models are; what it learns beyond that is the training's doing.
+    """
+    optimizer = make_optimizer(model, config.warm_start_lr, config.weight_decay)
+    eos, rng = end_tokens(model, tokenizer)[0], random.Random(seed_of("warm start", config.seed))
+    texts = tokenizer([row["solution"] for row in problems], add_special_tokens=False)["input_ids"]
+    for step in progress(range(config.warm_start_steps), desc="warm start", leave=False):
+        rows = rng.sample(range(len(problems)), 64)
+        optimizer.param_groups[0]["lr"] = config.warm_start_lr * (1 - step / config.warm_start_steps)
+        # as in pretraining, EOS is followed by another document: so what comes after EOS, where z_c is read, is learnt
+        documents = [texts[i] + [eos] + problems[i - 1]["prompt"][:1] for i in rows]
+        logps, _ = token_logps(model, [problems[i]["prompt"] for i in rows], documents, eos)
+        loss = -logps.sum() / sum(map(len, documents))
+        loss.backward()
+        clip_gradient(model, optimizer, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    for hook in getattr(optimizer, "hooks", ()):
+        hook.remove()  # training's optimizer has its own
+
+
+# ========================================================================================= Part III: the machinery
+# --------------------------------------------------------------------------------- sampling's cache and chunked loss
+
+
+class RunningCache(Cache):
+    """Keys and values of the running rows: row i's token at position p sits in slot p, written in place.
+
+    So rows of different lengths run side by side without left padding; a mask hides the slots beyond each row's own
+    position, which hold leftovers. `kv` is one [keys, values] a layer, each (R, kv_heads, slots, d).
+    """
+
+    def __init__(self, slots):
+        super().__init__(layers=[])
+        self.kv, self.slots, self.used = [], slots, 0
+
+    def get_seq_length(self, layer=0):
+        return self.used
+
+    def extend(self, filled, rows):
+        """Add rows of a prefilled cache; repeating a row gives a problem's G solutions their common prompt."""
+        for i, layer in enumerate(filled.layers):
+            new = [F.pad(x[rows], (0, 0, 0, self.slots - x.size(2))) for x in (layer.keys, layer.values)]
+            if i == len(self.kv):
+                self.kv.append(new)
+            else:  # a layer at a time: two whole caches would not fit
+                self.kv[i] = [torch.cat(pair) for pair in zip(self.kv[i], new)]
+        self.used = max(self.used, filled.get_seq_length())
+
+    def keep(self, rows):
+        for pair in self.kv:
+            for i in (0, 1):
+                pair[i] = pair[i][rows]
+
+    def prepare(self, position, look):
+        """Before a step: each row's position. `look` finds the last slot in use; else it is one more than it was."""
+        self.used = int(position.max()) + 1 if look else min(self.used + 1, self.slots)
+        self.position, self.rows = position, torch.arange(len(position), device=position.device)
+
+    def update(self, keys, values, layer, *_, **__):
+        for store, new in zip(self.kv[layer], (keys, values)):
+            store[self.rows, :, self.position] = new[:, :, 0]
+        return [store[:, :, : self.used] for store in self.kv[layer]]
+
+    def mask(self):
+        """(R, 1, 1, used): 0 up to the row's own position, −inf beyond, to be added to attention scores."""
+        beyond = torch.arange(self.used, device=self.position.device) > self.position[:, None]
+        zeros = torch.zeros(beyond.shape, dtype=self.kv[0][0].dtype, device=beyond.device)
+        return zeros.masked_fill_(beyond, -torch.inf)[:, None, None]
+
+
+def attention(module, query, key, value, attention_mask, scaling=None, **options):
+    """Attention as transformers calls it: its own, but plain matrix products for one new token or, on a CPU, short rows.
+
+    query (b, heads, t, d); key, value (b, kv_heads, S, d). The query heads that share a key head simply become more
+    queries of it, so keys are never copied per head: a whole step of the tiny model takes three quarters of the time.
+    """
+    b, heads, t, d = query.shape
+    if t > (1 if query.is_cuda else 128) or attention_mask is not None and not attention_mask.is_floating_point():
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+    scores = query.reshape(b, key.size(1), -1, d) @ key.transpose(2, 3)
+    scores = scores.mul_(scaling or d**-0.5).view(b, heads, t, -1)
+    if attention_mask is not None:
+        scores += attention_mask
+    elif t > 1:
+        scores.masked_fill_(torch.ones(t, t, dtype=torch.bool, device=scores.device).triu_(1), -torch.inf)
+    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+    return (weights.view(b, key.size(1), -1, key.size(2)) @ value).view(b, heads, t, d).transpose(1, 2), None
+
+
+AttentionInterface.register("laser", attention)
+AttentionMaskInterface.register("laser", sdpa_mask)
+
+LOGITS_AT_A_TIME = 2**26  # numbers: 256 MiB in float32, about 440 tokens of a vocabulary of 152,000
 
 
 def chosen_logps(head, hidden, targets, temperature):
-    """log softmax(head(hidden) / temperature)[targets] for flat hidden (N, D), targets (N,) and temperature (N,): (N,) float32.
+    """log softmax(head(hidden) / temperature)[targets] of hidden (N, D), targets (N,), temperature (N,): (N,) float32.
 
     The logits exist for one chunk at a time, and the backward pass computes them again: never N × V numbers.
     """
@@ -840,300 +1025,66 @@ def chosen_logps(head, hidden, targets, temperature):
         return logits.gather(1, t[:, None]).squeeze(1) - logits.logsumexp(-1)
 
     size = max(1, LOGITS_AT_A_TIME // head.weight.size(0))
-    parts = zip(hidden.split(size), targets.split(size), temperature.split(size))
+    chunks = zip(hidden.split(size), targets.split(size), temperature.split(size))
     if not torch.is_grad_enabled() or len(hidden) <= size:  # one chunk may as well be kept
-        return torch.cat([chunk(*part) for part in parts])
-    return torch.cat([recompute_in_backward(chunk, *part, use_reentrant=False) for part in parts])
+        return torch.cat([chunk(*part) for part in chunks])
+    return torch.cat([recompute_in_backward(chunk, *part, use_reentrant=False) for part in chunks])
 
 
-@forward_pass
-def token_logps(model, prompts, responses, token, temperature=1.0):
-    """Teacher-forced log-probabilities of given responses: logps (b, T), 0 beyond a response's end, and logp_zc (b,).
-
-    One forward pass over prompt + response + z_c, padded on the right: a real token never sees what follows it, so padding
-    needs no attention mask and shifts no position. Entry [i, t] is log π(y_t | x, y_<t) at `temperature`; logp_zc is read one
-    place after the last token, at temperature 1 whatever the sampling temperature.
-    """
-    device = next(model.parameters()).device
-    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(p + r + [token]) for p, r in zip(prompts, responses)], batch_first=True)
-    start = torch.tensor([[len(p) - 1] for p in prompts])  # the position that predicts the first response token
-    size = torch.tensor([[len(r)] for r in responses])
-    place = torch.arange(ids.size(1) - 1)[None]
-    read = ((start <= place) & (place <= start + size)).to(device)  # len(r) + 1 places a row: the response, then z_c
-    is_zc = (place == start + size).to(device)[read]
-    ids = ids.to(device)
-    hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state[read]
-    temps = torch.where(is_zc, 1.0, temperature)
-    flat = chosen_logps(model.get_output_embeddings(), hidden, ids[:, 1:][read], temps)
-    logps = flat.new_zeros(len(prompts), int(size.max()))
-    filled = (torch.arange(logps.size(1)) < size).to(device)
-    return logps.masked_scatter(filled, flat[~is_zc]), flat[is_zc]
+def outside_clip(logps, old_logps, mask, clip_low, clip_high):
+    """(B, T) True on response tokens whose ratio has left the clip's range, on either side."""
+    ratio = (logps.detach() - old_logps).exp()
+    return ((ratio < 1 - clip_low) | (ratio > 1 + clip_high)) & mask
 
 
-def micro_batches(lengths, budget):
-    """Cut solutions of the given lengths into lists of indices, longest first, each at most `budget` padded tokens (or one row)."""
+def micro_batches(prompts, responses, budget):
+    """Cut solutions into lists of indices, longest first, each at most `budget` padded tokens, z_c's included (or one)."""
+    lengths = [len(p) + len(r) + 1 for p, r in zip(prompts, responses)]
     order, batches = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)), []
     while order:
-        size = max(1, budget // max(1, lengths[order[0]]))
+        size = max(1, budget // lengths[order[0]])
         batches.append(order[:size])
         order = order[size:]
     return batches
 
 
-@torch.no_grad()
-def score(model, prompts, responses, token, temperature=1.0, budget=16384):
-    """`token_logps` of any number of responses, without gradient, in micro-batches: logps (B, T), logp_zc (B,)."""
-    model.eval()
-    device = next(model.parameters()).device
-    logps = torch.zeros(len(prompts), max(map(len, responses)), device=device)
-    logp_zc = torch.zeros(len(prompts), device=device)
-    for batch, counts in deal(micro_batches([len(p) + len(r) + 1 for p, r in zip(prompts, responses)], budget)):
-        part, of_zc = token_logps(model, [prompts[i] for i in batch], [responses[i] for i in batch], token, temperature)
-        if counts:
-            logps[batch, : part.size(1)], logp_zc[batch] = part, of_zc
-    return add_up(logps), add_up(logp_zc)
+def right_padded(lists, device="cpu"):
+    """Lists of token ids as one tensor (rows, longest), filled up with 0."""
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in lists], batch_first=True).to(device)
 
 
-def self_reward(logp_zc, c_ref, beta):
-    """r_s = β (log π(z_c|x,y) − c_ref): the model's own estimate of the reward of y. Any shape; unclipped, right ≈ 1, wrong ≈ 0.
-
-    Where it comes from (paper, section 3.2). Let the model answer a finished solution with one verdict token z, worth
-    r̂ = 1 if z says the truth about it, else 0, under a KL penalty to the reference:
-
-        max over π of  E_{z~π}[r̂(z)] − β KL(π ‖ π_ref)        has the optimum        π*(z) = π_ref(z) exp(r̂(z)/β) / Z .
-
-    Take the logarithm and solve for the reward: r̂(z) = β log(π*(z)/π_ref(z)) + β log Z. If log Z ≈ 0 (see `log_partition`),
-    reading this at the one token z_c, «this is right», gives r_s = β log(π(z_c)/π_ref(z_c)); and as log π_ref(z_c|x,y) hardly
-    varies for a token that is never used, a constant c_ref replaces it, and no reference model is needed. c_ref may also be
-    a tensor of the exact values. Training makes r_s = r_v by regression: a right solution's π(z_c) rises from e^c_ref to only
-    e^(c_ref + 1/β), still next to nothing, so the model goes on reasoning as it did.
-    """
-    return beta * (logp_zc - c_ref)
+def repeated(rows, times):
+    return [row for row in rows for _ in range(times)]
 
 
-def log_partition(c_ref, beta):
-    """log Z = log(1 + e^c_ref (e^(1/β) − 1)) in nats, > 0: only the true verdict is rewarded, so only its term is tilted.
-
-    With c_ref = −23 and β = 0.1 it is 2e-6. It stops being ≈ 0 when c_ref + 1/β comes near 0: then r_s = 1 would ask for more
-    probability than there is. A small model, whose unused tokens still have e^-8, needs a β of 0.2 or more.
-    """
-    x = c_ref + 1 / beta + math.log(-math.expm1(-1 / beta))  # log of the second term, which may overflow
-    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+def stopwatch():
+    """A function that returns the seconds since it was last called."""
+    marks = [time.perf_counter()]
+    return lambda: marks.append(time.perf_counter()) or marks[-1] - marks[-2]
 
 
-def log_partition_now(logp_zc, beta):
-    """log Z as the trained policy implies it: the tilt moves π(z_c) to π_ref(z_c) e^(1/β) / Z, hence 1/Z = 1 − π(z_c)(1 − e^(−1/β)).
-
-    logp_zc: (N,) of right, complete solutions. Mean over them, nats; nan if there are none. Logged as training goes on.
-    """
-    return -torch.log1p(logp_zc.double().exp() * math.expm1(-1 / beta)).mean()
+def uniforms(rows, columns, *stream):
+    """(rows, columns) uniform numbers in (0, 1], drawn on the CPU: the same on every device, for every split."""
+    return 1 - torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed_of(*stream)))
 
 
-# -------------------------------------------------------------------------------------------------------- advantages
+def seed_of(*parts):
+    """A 63-bit seed from any values: every draw has its own stream, named by what it is for and its step, so a resumed
+    run needs no generator state, and adding a stream never shifts another."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
 
 
-def group_advantages(rewards, group_size):
-    """GRPO: (r − mean) / (std + 1e-6) within each group of G solutions to one problem, unbiased std. (B,) → (B,).
-
-    A group whose rewards are all equal gets 0: nothing to prefer. It still trains the self-reward.
-    """
-    groups = rewards.reshape(-1, group_size) * 1.0  # integers too
-    return ((groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-6)).reshape(-1)
-
-
-def mix_advantages(advantages, self_rewards, complete, group_size, tau, min_std):
-    """(1 − τ) A_v + τ A_s, with A_s the group-normalised self-rewards clipped to [0, 1] (paper, section 3.4). All (B,).
-
-    self_rewards are unclipped; a cut solution (complete False) counts as score 0. Where a group's scores have std ≤ min_std
-    the grades do not tell the solutions apart, dividing by it would only amplify noise, and A_v stands alone.
-    """
-    scores = torch.where(complete.bool(), self_rewards.clamp(0, 1), 0.0)
-    told_apart = (scores.reshape(-1, group_size).std(1) > min_std).repeat_interleave(group_size)
-    mixed = (1 - tau) * advantages + tau * group_advantages(scores, group_size)
-    return torch.where(told_apart, mixed, advantages)
-
-
-# ------------------------------------------------------------------------------------------------------------ losses
-
-
-def policy_loss(logps, old_logps, advantages, mask, clip_low, clip_high, total_tokens=None):
-    """PPO's clipped objective, negated, as a mean over tokens: scalar.
-
-    logps, old_logps (B, T); advantages (B,), the same for all tokens of a solution; mask (B, T) True on response tokens, EOS
-    included — it is a decision of the policy like any other. `total_tokens` of the whole step makes micro-batches add up.
-    """
-    mask = mask.bool()
-    ratio = torch.where(mask, logps - old_logps, 0.0).exp()
-    clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
-    gain = torch.minimum(ratio * advantages[:, None], clipped * advantages[:, None])
-    return -torch.where(mask, gain, 0.0).sum() / (mask.sum().clamp(min=1) if total_tokens is None else total_tokens)
-
-
-def class_weights(rewards, complete, balanced=True):
-    """(B,) weights of the solutions in the self-reward loss, over the whole step: 0 where cut.
-
-    Balanced: N/(2 N_c) for a right one and N/(2 N_i) for a wrong one, over N = N_c + N_i complete solutions; so both classes
-    weigh half, and grading everything «wrong» does not pay when most are. Returned divided by N: 1/(2 N_c) and 1/(2 N_i), so that
-    the loss is a plain sum.
-    """
-    complete = complete.bool()
-    right, wrong = complete & (rewards > 0.5), complete & (rewards <= 0.5)
-    n = complete.sum().clamp(min=1)
-    if not balanced:
-        return complete / n
-    return right / (2 * right.sum().clamp(min=1)) + wrong / (2 * wrong.sum().clamp(min=1))
-
-
-def self_reward_loss(self_rewards, rewards, complete, balanced=True, weights=None):
-    """1/(N_c+N_i) Σ w (r_s − r_v)² over complete solutions, unclipped r_s (paper, equation 10): scalar. All (B,).
-
-    `weights`, these rows' slice of the step's `class_weights`, makes micro-batches add up.
-    """
-    weights = class_weights(rewards, complete, balanced) if weights is None else weights
-    return (weights * torch.where(complete.bool(), self_rewards - rewards, 0.0) ** 2).sum()
-
-
-def self_reward_cross_entropy(logp_zc, rewards, complete, balanced=True, weights=None):
-    """The ablation: binary cross-entropy of π(z_c) against r_v, weighted alike. It drives π(z_c) to 1, so z_c starts to be said."""
-    weights = class_weights(rewards, complete, balanced) if weights is None else weights
-    logp = torch.where(complete, logp_zc, -1.0).clamp(max=-1e-6)  # log(1 − π) stays finite
-    return -(weights * (rewards * logp + (1 - rewards) * torch.log(-torch.expm1(logp)))).sum()
-
-
-def kl_penalty(logps, ref_logps, mask, total_tokens=None):
-    """The k3 estimate of KL(π ‖ π_ref), e^d − d − 1 with d = log π_ref − log π, as a mean over tokens: scalar ≥ 0."""
-    d = torch.where(mask, ref_logps - logps, 0.0)
-    return (d.exp() - d - 1).sum() / (mask.sum().clamp(min=1) if total_tokens is None else total_tokens)
-
-
-# -------------------------------------------------------------------------------------------------------- one update
-
-
-def clip_gradient(model, optimizer, most):
-    """Scale the gradient to a norm of at most `most`; returns the norm it had: scalar."""
-    if isinstance(optimizer, BF16AdamW):
-        optimizer.collect()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), most)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
-
-
-def update(model, optimizer, prompts, solutions, rewards, advantages, alpha, c_ref, token, config, ref_logps=None):
-    """One optimizer step on the B solutions of a training step; returns its figures as a dict of floats.
-
-    The joint loss is L = L_policy + α L_self (+ kl · KL), summed over micro-batches of about equal length. All its parts are
-    sums over the step divided by totals of the step, so how it is cut changes nothing. Raises UserError if the loss or the
-    gradient is not finite, before the weights are touched.
-    """
-    model.train()  # only for gradient checkpointing: dropout is off
-    responses = solutions.responses()
-    lengths = [len(p) + len(r) + 1 for p, r in zip(prompts, responses)]
-    total = int(solutions.lengths.sum())
-    weights = class_weights(rewards, solutions.complete, config.balanced)
-    c_ref = torch.as_tensor(c_ref, device=rewards.device).expand(len(rewards))
-    sums = torch.zeros(5, device=rewards.device)
-    for batch, counts in deal(micro_batches(lengths, config.micro_batch_tokens)):
-        logps, logp_zc = token_logps(model, [prompts[i] for i in batch], [responses[i] for i in batch], token, config.temperature)
-        T = logps.size(1)
-        mask = torch.arange(T, device=logps.device) < solutions.lengths[batch, None]
-        # At one update a step these solutions come from exactly these weights: the old log-probs are this very forward
-        # pass, detached. The ratio is exactly 1 and nothing is clipped, but its gradient is that of log π: A · ∇ log π. The
-        # sampler's own log-probs differ from them by rounding only; `logp_mismatch` keeps watch over that.
-        old_logps = logps.detach()
-        loss_policy = policy_loss(logps, old_logps, advantages[batch], mask, config.clip_low, config.clip_high, total)
-        if config.self_loss == "ce":
-            loss_self = self_reward_cross_entropy(logp_zc, rewards[batch], solutions.complete[batch], weights=weights[batch])
-        else:
-            scores = self_reward(logp_zc, c_ref[batch], config.beta)
-            loss_self = self_reward_loss(scores, rewards[batch], solutions.complete[batch], weights=weights[batch])
-        loss_kl = kl_penalty(logps, ref_logps[batch, :T], mask, total) if config.kl else torch.zeros_like(loss_policy)
-        loss = loss_policy + alpha * loss_self + config.kl * loss_kl
-        (loss * counts * WORLD).backward()  # FSDP takes the mean over the processes, and ours is a sum
-        ratio = (logps - old_logps).detach().exp()
-        outside = (ratio < 1 - config.clip_low) | (ratio > 1 + config.clip_high)
-        mismatch = torch.where(mask, old_logps - solutions.logps[batch, :T], 0.0).abs()
-        figures = (loss_policy, loss_self, loss_kl, (outside & mask).sum() / total, mismatch.sum() / total)
-        sums += counts * torch.stack([figure.detach() for figure in figures])
-    grad_norm, sums = clip_gradient(model, optimizer, config.grad_clip), add_up(sums)
-    if not (torch.isfinite(grad_norm) and torch.isfinite(sums).all()):
-        optimizer.zero_grad()
-        raise UserError("The loss or its gradient is no longer finite; the last checkpoint is untouched: lower --lr or --alpha.")
-    optimizer.step()
-    optimizer.zero_grad()
-    names = ("policy_loss", "self_reward_loss", "kl", "clip_fraction", "logp_mismatch")
-    return {**dict(zip(names, sums.tolist())), "grad_norm": grad_norm.item()}
-
-
-# ------------------------------------------------------------------------------------------------- metrics and votes
-
-
-def grade_metrics(scores, rewards, weights=None, threshold=0.5):
-    """How well unclipped self-rewards (N,) tell right from wrong solutions (rewards (N,) 0/1): f1, tpr, tnr, auroc, ece.
-
-    A score above `threshold` says «right». tpr, tnr: accuracy on the right, on the wrong solutions. f1: their harmonic mean (the
-    paper's self-verification F1). auroc: chance that a right solution scores above a wrong one, ties count half. ece: mean
-    gap between clipped score and accuracy over 10 equal bins. nan where a class is empty. `weights` (..., N), how often each
-    solution is counted, gives results (...,): the bootstrap asks for all its resamples at once.
-    """
-    w = torch.ones_like(scores, dtype=torch.float64) if weights is None else weights.double()
-    right = (rewards > 0.5).double()
-    w_right, w_wrong, clipped = w * right, w * (1 - right), scores.double().clamp(0, 1)
-    says_right = (scores > threshold).double()
-    tpr = (w_right * says_right).sum(-1) / w_right.sum(-1)
-    tnr = (w_wrong * (1 - says_right)).sum(-1) / w_wrong.sum(-1)
-    f1 = torch.where(tpr + tnr == 0, 0.0, 2 * tpr * tnr / (tpr + tnr))
-
-    def totals(values, index, size):  # sums of values (..., N) by index (N,)
-        return values.new_zeros(*values.shape[:-1], size).index_add_(-1, index, values)
-
-    levels, level = scores.unique(return_inverse=True)
-    up, down = totals(w_right, level, len(levels)), totals(w_wrong, level, len(levels))
-    auroc = (up * (down.cumsum(-1) - down / 2)).sum(-1) / (w_right.sum(-1) * w_wrong.sum(-1))
-    bins = (clipped * 10).long().clamp(max=9)
-    ece = (totals(w * clipped, bins, 10) - totals(w_right, bins, 10)).abs().sum(-1) / w.sum(-1)
-    return {"f1": f1, "tpr": tpr, "tnr": tnr, "auroc": auroc, "ece": ece}
-
-
-def best_threshold(scores, rewards):
-    """The threshold at which the f1 of (N,) scores against 0/1 rewards is largest: scalar, halfway between two scores, or nan if a
-    class is empty."""
-    if not 0 < rewards.sum() < len(rewards):
-        return math.nan
-    scores, order = scores.sort(descending=True)
-    right = rewards[order].double()
-    # of the cut after the i-th score: the share of right ones above it, and of wrong ones below
-    tpr, tnr = right.cumsum(0) / right.sum(), 1 - (1 - right).cumsum(0) / (1 - right).sum()
-    below = torch.cat([scores[1:], scores[-1:] - 1])
-    f1 = torch.where(scores > below, 2 * tpr * tnr / (tpr + tnr), -1.0).nan_to_num(0.0)  # equal scores cannot be parted
-    best = f1.argmax()
-    return ((scores[best] + below[best]) / 2).item()
-
-
-def rank_correlation(x, y):
-    """Spearman's correlation of two (N,) tensors, ties by their mean rank; nan if one is constant."""
-    def ranks(values):
-        _, level, count = values.unique(return_inverse=True, return_counts=True)
-        return (count.cumsum(0) - (count - 1) / 2)[level].double()
-
-    return torch.corrcoef(torch.stack([ranks(x), ranks(y)]))[0, 1].item() if len(x) > 1 else math.nan
-
-
-def reliability(scores, rewards):
-    """Ten rows [count, mean score, accuracy], one for each tenth of the range of clipped scores; None where a bin is empty."""
-    clipped, rows = scores.clamp(0, 1), []
-    for i in range(10):
-        of_bin = (clipped * 10).long().clamp(max=9) == i
-        rows.append([int(of_bin.sum()), number(clipped[of_bin].mean()), number(rewards[of_bin].double().mean())])
-    return rows
+# ------------------------------------------------------------------------------------------------------ evaluation
 
 
 def pass_at_k(rewards, k):
-    """1 − C(n−c, k)/C(n, k) for rewards (P, n) with c right ones a problem: (P,), the unbiased chance that one of k is right."""
+    """1 − C(n−c, k)/C(n, k) for rewards (P, n) with c right ones a problem: (P,), the chance that one of k is right."""
     n, right = rewards.size(1), rewards.sum(1).long().tolist()
     return torch.tensor([1 - math.comb(n - c, k) / math.comb(n, k) for c in right], dtype=torch.float64)
 
 
 def subsets(n, k, most=256):
-    """0/1 membership (S, n) of the k-subsets of n samples: all of them if at most `most`, else that many seeded random ones."""
+    """0/1 membership (S, n) of the k-subsets of n samples: all if at most `most`, else that many seeded random ones."""
     if math.comb(n, k) <= most:
         chosen = list(itertools.combinations(range(n), k))
     else:
@@ -1142,34 +1093,41 @@ def subsets(n, k, most=256):
     return torch.zeros(len(chosen), n, dtype=torch.float64).scatter_(1, torch.tensor(chosen), 1.0)
 
 
-def vote(classes, weights, rewards, members):
-    """Expected reward (P,) of the class with the largest summed weight, averaged over subsets of samples; ties share the credit.
-
-    classes (P, n): index < n of the sample's answer among equivalent ones, −1 for no answer, which casts no vote;
-    weights (P, n) ≥ 0: 1 for a majority vote, the clipped self-reward for a weighted one; members (S, n): `subsets`. With
-    each sample its own class and the score as weight this is best-of-n.
-    """
-    n = classes.size(1)
-    belongs = F.one_hot(classes + 1, n + 1)[..., 1:].double()  # (P, n, classes)
-    count = members @ belongs  # (P, S, classes)
-    total = members @ (belongs * weights[..., None])
-    total = torch.where(count > 0, total, -torch.inf)
-    winners = ((total >= total.amax(-1, keepdim=True) - 1e-9) & (count > 0)).double()
-    right = (belongs * rewards[..., None]).sum(1) / belongs.sum(1).clamp(min=1)  # (P, classes)
-    return ((winners * right[:, None]).sum(-1) / winners.sum(-1).clamp(min=1)).mean(1)
-
-
-def voting_metrics(classes, scores, rewards):
-    """mean@1 and pass@k, maj@k, weighted@k, best@k for k = 1, 2, 4 … n: a dict of (P,) values. All inputs (P, n), scores clipped."""
+def voting_metrics(classes, clipped, rewards):
+    """mean@1 and pass@k, maj@k, weighted@k, best@k for k = 1, 2, 4 … n: a dict of (P,) values. All inputs (P, n)."""
     n = rewards.size(1)
-    rows, everyone = {"mean@1": rewards.mean(1)}, torch.arange(n).expand_as(classes)
-    for k in sorted({*(2**i for i in range(n.bit_length()) if 2**i <= n), n}):
+    values, own = {"mean@1": rewards.mean(1)}, torch.arange(n).expand_as(classes)
+    for k in [2**i for i in range(n.bit_length()) if 2**i < n] + [n]:
         members = subsets(n, k)
-        rows[f"pass@{k}"] = pass_at_k(rewards, k)
-        rows[f"maj@{k}"] = vote(classes, torch.ones_like(scores), rewards, members)
-        rows[f"weighted@{k}"] = vote(classes, scores, rewards, members)
-        rows[f"best@{k}"] = vote(everyone, scores, rewards, members)
-    return rows
+        values[f"pass@{k}"] = pass_at_k(rewards, k)
+        values[f"maj@{k}"] = vote(classes, torch.ones_like(clipped), rewards, members)
+        values[f"weighted@{k}"] = vote(classes, clipped, rewards, members)
+        values[f"best@{k}"] = vote(own, clipped, rewards, members)
+    return values
+
+
+def reliability(self_rewards, rewards):
+    """Ten rows [count, mean self-reward, accuracy], one for each tenth of [0, 1], of (N,) clipped ones; None if empty."""
+    clipped = self_rewards.double().clamp(0, 1)
+    tenth = (clipped * 10).long().clamp(max=9)
+    bins = [tenth == i for i in range(10)]
+    return [[int(i.sum()), number(clipped[i].mean()), number(rewards[i].double().mean())] for i in bins]
+
+
+def calibration_error(self_rewards, rewards):
+    """ECE: the mean over (N,) solutions of |mean clipped self-reward − accuracy| in their tenth of [0, 1]; nan if N = 0."""
+    clipped = self_rewards.double().clamp(0, 1)
+    gaps = torch.zeros(10, dtype=torch.float64)
+    gaps.index_add_(0, (clipped * 10).long().clamp(max=9), clipped - rewards.double())
+    return gaps.abs().sum() / torch.tensor(len(clipped))
+
+
+def log_partition_now(logp_zc, beta):
+    """log Z as the trained policy implies it: π(z_c) = π_ref(z_c) e^(1/β) / Z, so 1/Z = 1 − π(z_c) (1 − e^(−1/β)).
+
+    logp_zc: (N,) of right, complete solutions. Mean over them, nats; nan if there are none.
+    """
+    return -torch.log1p(logp_zc.cpu().double().exp() * math.expm1(-1 / beta)).mean()
 
 
 def number(value):
@@ -1177,113 +1135,270 @@ def number(value):
     return float(value) if math.isfinite(value) else None
 
 
-class Policy(NamedTuple):
-    model: torch.nn.Module
-    tokenizer: object
-    eos_ids: list  # any of them ends a solution
-    token: int  # z_c
-    c_ref: float  # nats
-
-
-def grade(logp_zc, c_ref, config):
-    """The self-reward as `config` trains it: r_s, or π(z_c) itself under cross-entropy. −inf or 0 for cut solutions."""
-    return logp_zc.exp() if config.self_loss == "ce" else self_reward(logp_zc, c_ref, config.beta)
-
-
 def solve(policy, problems, config, name="", reference=None):
-    """Sample config.eval_n solutions a problem, read their grades, verify: a list of rows for samples.jsonl, in problem order.
+    """Sample config.eval_n solutions a problem, read their self-rewards, verify: the rows of samples.jsonl, in order.
 
-    Every evaluation of a run draws from the same uniform numbers, problem by problem: before and after differ by the model
-    alone, and a problem's solutions do not depend on which others are asked.
+    Every evaluation of a run draws from the same uniform numbers, problem by problem: before and after differ by the
+    model alone, and a problem's solutions do not depend on which others are asked.
     """
-    n = config.eval_n
-    prompts = [row["prompt"] for row in problems]
-    u = torch.cat([uniforms(n, config.max_response_tokens, "eval", config.seed, name, row["problem"]) for row in problems])
-    start = time.perf_counter()
-    solutions = sample_together(policy, prompts, n, u, config)
-    seconds = time.perf_counter() - start
+    n, lap, prompts = config.eval_n, stopwatch(), [row["prompt"] for row in problems]
+    u = [uniforms(n, config.max_response_tokens, "eval", config.seed, name, row["problem"]) for row in problems]
+    solutions = sample_together(policy, prompts, n, torch.cat(u), config)
+    seconds = lap() / len(solutions.tokens)
     responses, c_ref = solutions.responses(), policy.c_ref
     if config.exact_reference:
-        repeated = [p for p in prompts for _ in range(n)]
-        c_ref = score(reference, repeated, responses, policy.token, budget=config.micro_batch_tokens)[1]
-    scores, samples = grade(solutions.logp_zc, c_ref, config).tolist(), []
+        _, c_ref = score(reference, repeated(prompts, n), responses, policy.token, config)
+    self_rewards = self_reward_of(solutions.logp_zc, c_ref, config).tolist()
     texts = policy.tokenizer.batch_decode(responses, skip_special_tokens=True)
-    for i, (text, complete) in enumerate(zip(texts, solutions.complete.tolist())):
-        row = problems[i // n]
+    complete, samples = solutions.complete.tolist(), []
+    for i, (row, text) in enumerate(zip(repeated(problems, n), texts)):
         samples.append({  # a cut solution has not given its answer yet, whatever stands in it
             "data": name, "problem": row["problem"], "gold": row["answer"], "response": text,
-            "answer": extract_answer(text) if complete else None,
-            "reward": reward(text, row["answer"]) if complete else 0.0, "self_reward": number(scores[i]),
-            "logp_zc": number(solutions.logp_zc[i]), "complete": complete, "tokens": len(responses[i]),
-            "last_token": responses[i][-1], "seconds": seconds / len(texts)})
+            "answer": extract_answer(text) if complete[i] else None,
+            "reward": reward(text, row["answer"]) if complete[i] else 0.0,
+            "self_reward": number(self_rewards[i]), "logp_zc": number(solutions.logp_zc[i]), "complete": complete[i],
+            "tokens": len(responses[i]), "last_token": responses[i][-1], "seconds": seconds})
     return samples
 
 
 def summarise(samples, n, beta, resamples=500):
-    """The figures of samples (n a problem, side by side): a dict, each headline `x` with `x_ci`, a 95% bootstrap interval.
+    """The figures of samples (n a problem, side by side): a dict, each headline `x` with `x_ci`, a 95% interval.
 
     The bootstrap resamples problems, as solutions of one problem are not independent. Undefined figures are None.
     """
-    P = len(samples) // n
-
     def column(key):
-        return torch.tensor([row[key] or 0.0 for row in samples], dtype=torch.float64)
+        return torch.tensor([row[key] or 0.0 for row in samples], dtype=torch.float64).view(-1, n)  # (P, n)
 
-    rewards, scores, complete = column("reward"), column("self_reward"), column("complete").bool()
-    answers = [row["answer"] for row in samples]
-    classes = torch.tensor([[-1 if c is None else c for c in group(answers[i : i + n])] for i in range(0, P * n, n)])
-    votes = torch.where(complete & (classes.view(-1) >= 0), scores.clamp(0, 1), 0.0)
-    per_problem = voting_metrics(classes, votes.view(P, n), rewards.view(P, n))
+    rewards, self_rewards, complete = column("reward"), column("self_reward"), column("complete").bool()
+    P, answers = len(rewards), [row["answer"] for row in samples]
+    classes = [group(answers[i : i + n]) for i in range(0, P * n, n)]
+    classes = torch.tensor([[-1 if c is None else c for c in row] for row in classes])
+    clipped = torch.where(complete & (classes >= 0), self_rewards.clamp(0, 1), 0.0)
+    votes = voting_metrics(classes, clipped, rewards)
+
+    def headlines(picked):
+        """Of the problems `picked` (P,), which may repeat."""
+        graded = self_rewards[picked][complete[picked]], rewards[picked][complete[picked]]
+        means = {name: values[picked].mean() for name, values in votes.items()}
+        return {**means, **verification_metrics(*graded)}
+
     picks = torch.randint(P, (resamples, P), generator=torch.Generator().manual_seed(seed_of("bootstrap", P)))
-    counts = torch.zeros(resamples, P, dtype=torch.float64).scatter_add_(1, picks, torch.ones(resamples, P, dtype=torch.float64))
-    graded = (scores[complete], rewards[complete])
-    point = {**{key: value.mean() for key, value in per_problem.items()}, **grade_metrics(*graded)}
-    spread = {**{key: counts @ value / P for key, value in per_problem.items()},
-              **grade_metrics(*graded, counts.repeat_interleave(n, dim=1)[:, complete])}
-    row = {}
-    for key, value in point.items():
-        resampled = spread[key][~spread[key].isnan()]
-        row[key] = number(value)
-        row[f"{key}_ci"] = resampled.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist() if len(resampled) else None
-    right, tokens, seconds = complete & (rewards > 0.5), column("tokens"), column("seconds").sum().item()
-    # the threshold that is best on every other problem, judged on the others
-    tuned = complete & (torch.arange(P) % 2 == 0).repeat_interleave(n)
-    judged = complete & ~tuned
-    threshold = best_threshold(scores[tuned], rewards[tuned])
-    at_best = grade_metrics(scores[judged], rewards[judged], threshold=threshold)
-    return {**row, "log_z": number(log_partition_now(column("logp_zc")[right], beta)), "complete": complete.double().mean().item(),
-            "response_tokens": tokens.mean().item(),
-            "length_correlation": number(rank_correlation(scores[complete], tokens[complete])),
-            "threshold": number(threshold), **{f"{key}_at_threshold": number(at_best[key]) for key in ("f1", "tpr", "tnr")},
-            "reliability": reliability(*graded), "seconds": seconds,
-            # what reading the grade has added to sampling: one token a complete solution, and its share of the seconds
-            "self_reward_tokens": int(complete.sum()),
-            "self_reward_seconds": seconds * (complete.sum() / (complete.sum() + tokens.sum())).item()}
+    resampled, row = [headlines(picked) for picked in picks], {}
+    for name, value in headlines(torch.arange(P)).items():
+        spread = torch.stack([figures[name] for figures in resampled])
+        spread = spread[~spread.isnan()]
+        ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
+        row[name], row[f"{name}_ci"] = number(value), spread.quantile(ends).tolist() if len(spread) else None
+    tokens, right = column("tokens"), complete & (rewards > 0.5)
+    ranks = [pandas.Series(x[complete].numpy()).rank() for x in (self_rewards, tokens)]
+    return {**row, "log_z": number(log_partition_now(column("logp_zc")[right], beta)),
+            "complete": complete.double().mean().item(), "response_tokens": tokens.mean().item(),
+            "length_correlation": number(ranks[0].corr(ranks[1])),  # Spearman's
+            "reliability": reliability(self_rewards[complete], rewards[complete]),
+            "self_reward_tokens": int(complete.sum()),  # what self-rewarding has cost: one a complete solution
+            "seconds": column("seconds").sum().item()}
 
 
-def mean_of_sets(rows):
-    """The row «mean»: each headline averaged over the rows of several data sets; their independent intervals add in quadrature."""
-    row = {"step": rows[0]["step"], "data": "mean", "problems": sum(row["problems"] for row in rows), "n": rows[0]["n"]}
-    for key in (key for key in rows[0] if f"{key}_ci" in rows[0]):
-        values, spans = [row[key] for row in rows], [row[f"{key}_ci"] for row in rows]
-        if None in values or None in spans:
-            row[key] = row[f"{key}_ci"] = None
-            continue
-        row[key] = sum(values) / len(rows)
-        row[f"{key}_ci"] = [row[key] + sign * math.sqrt(sum((span[i] - x) ** 2 for x, span in zip(values, spans))) / len(rows)
-                            for i, sign in ((0, -1), (1, 1))]
-    return row
+def step_figures(step, batch, solutions, self_rewards, losses, seconds, config):
+    """A line of metrics.jsonl: what a training step did, and how long it took."""
+    rewards, self_rewards, complete = batch.rewards.cpu(), self_rewards.cpu(), solutions.complete.cpu()
+    logp_zc, right, tokens = solutions.logp_zc.cpu(), complete & (rewards > 0.5), sum(map(len, batch.responses))
+    graded, trained = (self_rewards[complete], rewards[complete]), tokens + sum(map(len, batch.prompts))
+    metrics = verification_metrics(*graded)
+    return {"step": step, "reward": rewards.mean().item(),
+            "reward_std": rewards.view(-1, config.group_size).std(1).mean().item(), **losses, "lr": config.lr,
+            "response_tokens": tokens / len(rewards), "complete": complete.double().mean().item(),
+            **{name: number(value) for name, value in metrics.items()},
+            "logp_zc_right": number(logp_zc[right].mean()), "logp_zc_wrong": number(logp_zc[complete & ~right].mean()),
+            "log_z": number(log_partition_now(logp_zc[right], config.beta)), "seconds": sum(seconds.values()), **seconds,
+            "sample_tokens_per_s": tokens / seconds["sample_seconds"],
+            "train_tokens_per_s": trained / seconds["train_seconds"], **peak_memory(batch.rewards.device)}
 
 
-# ----------------------------------------------------------------------------------------------------------- the run
+def show(bar, figures, rollouts, config):
+    """The step's figures beside the progress bar and, eight times a run, one of its solutions."""
+    bar.set_postfix(reward=shown(figures["reward"]), f1=shown(figures["f1"]))
+    if (figures["step"] - 1) % max(1, config.steps // 8) == 0:
+        row, text, r_v, r_s = rollouts[0]
+        bar.write(f"step {figures['step']}: {row['problem'][-200:]!r} → {text[-200:]!r}: reward {r_v:.0f}, "
+                  f"self-reward {shown(r_s)}")
+
+
+def shown(value, digits=2):
+    return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else "–"
+
+
+def print_table(rows):
+    """Evaluation rows, first and last of each data set, with half-widths of their 95% intervals."""
+    n = rows[-1]["n"]
+    names = ["mean@1", f"pass@{n}", f"maj@{n}", f"weighted@{n}", f"best@{n}", "f1", "auroc", "ece"]
+    say(f"\n{'data':<24}{'step':>6} " + "".join(f"{name:>15}" for name in names))
+    for data in dict.fromkeys(row["data"] for row in rows):
+        of_data = [row for row in rows if row["data"] == data]
+        for row in of_data[:1] + of_data[1:][-1:]:
+            ends = [row.get(f"{name}_ci") for name in names]
+            widths = ["" if not end else f" ±{(end[1] - end[0]) / 2:.3f}" for end in ends]
+            cells = [shown(row.get(name), 3) + width for name, width in zip(names, widths)]
+            say(f"{data[-24:]:<24}{row['step']:>6} " + "".join(f"{cell:>15}" for cell in cells))
+
+
+# ---------------------------------------------------------------------------------------------------- model and z_c
+
+
+def architecture(name):
+    """The transformers configuration of a --model."""
+    if not name.endswith(".json"):
+        return AutoConfig.from_pretrained(hub_name(name))
+    settings = json.loads(Path(name).read_text("utf-8"))
+    settings.pop("laser", None)
+    c, tokenizer = AutoConfig.for_model(**settings), character_tokenizer()
+    c.pad_token_id, c.eos_token_id, c.bos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id, None
+    return c
+
+
+def hub_name(name):
+    """The hub id of a bare well-known model name: Qwen2.5-7B → Qwen/Qwen2.5-7B."""
+    owners = {"Qwen": "Qwen", "Llama": "meta-llama", "OctoThinker": "OctoThinker",
+              "Open-Reasoner-Zero": "Open-Reasoner-Zero"}
+    owner = next((o for start, o in owners.items() if name.startswith(start)), None)
+    return f"{owner}/{name}" if owner and "/" not in name and not Path(name).exists() else name
+
+
+def load_model(name, device, dtype, seed):
+    """(model, tokenizer): from the hub or a folder, or random weights for the architecture in a .json file.
+
+    With gradient checkpointing on a GPU. A model that this file would sample wrongly is refused: the sampler's cache holds
+    every token in the slot of its position, and log-probs are read by `head(hidden)`, which is right for plain causal
+    transformers only.
+    """
+    options = {"dtype": getattr(torch, dtype), "attn_implementation": "laser"}
+    with explained(f"Cannot load the model {name} (ERROR); give a hub id, the folder of an undamaged model or a .json "
+                   "architecture, and check the network."):
+        if name.endswith(".json"):
+            torch.manual_seed(seed_of("weights", seed))
+            with device:
+                model, tokenizer = AutoModelForCausalLM.from_config(architecture(name), **options), character_tokenizer()
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(hub_name(name))
+            model = AutoModelForCausalLM.from_pretrained(hub_name(name), **options).to(device)
+    sliding = "sliding_window" if getattr(model.config, "sliding_window", None) else "full_attention"
+    kinds = set(getattr(model.config, "layer_types", None) or [sliding])
+    if kinds != {"full_attention"}:
+        fail(f"{name} has layers of kind {', '.join(sorted(kinds))}; only full attention is supported.")
+    if model.get_input_embeddings().weight.size(0) < len(tokenizer):
+        fail(f"{name} has fewer embeddings than its tokenizer has tokens ({len(tokenizer)}); give both from one model.")
+    for module in model.modules():  # a policy that changes at every look has no log-probabilities to speak of
+        for dropout in ("p", "attention_dropout"):
+            if isinstance(getattr(module, dropout, None), float):
+                setattr(module, dropout, 0.0)
+    with explained(f"{name} does not run (ERROR); mend its sizes."):
+        followed = samples_right(model.eval(), len(tokenizer))
+    if not followed:
+        fail(f"{name} computes its logits in a way that this sampler does not follow; choose another model.")
+    if device.type != "cpu":
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable  # old name
+        enable({"use_reentrant": False})
+    return model, tokenizer
+
+
+@torch.no_grad()
+def samples_right(model, vocabulary):
+    """Whether the sampler's log-probabilities are the model's own."""
+    prompts, last_id = [[1], [1, 2, 0]], vocabulary - 1  # which stands for both EOS and z_c
+    drawn = sample(model, prompts, 1, uniforms(2, 4, "probe"), [last_id], last_id)
+    for prompt, response, sampled in zip(prompts, drawn.responses(), drawn.logps):
+        ids = torch.tensor([prompt + response], device=model.device)
+        logits = model(ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
+        own = logits.log_softmax(-1)[range(len(response)), response]
+        most = 1e-3 if model.dtype == torch.float32 else 0.2 + 0.02 * logits.abs().max().item()  # 8 bits hold no more
+        if not torch.allclose(own, sampled[: len(response)], atol=most):
+            return False
+    return True
+
+
+def end_tokens(model, tokenizer):
+    """All ids that end a solution: chat models have several, and generation_config and tokenizer may disagree."""
+    ids = set()
+    for source in (model.generation_config, model.config, tokenizer):
+        value = getattr(source, "eos_token_id", None)
+        ids |= set(value) if isinstance(value, (list, tuple)) else {value}
+    ids.discard(None)
+    if not ids:
+        fail("The model names no end-of-sequence token; set eos_token_id in its generation_config.json.")
+    return sorted(ids, key=lambda i: (i != tokenizer.eos_token_id, i))  # where one must be supplied: the tokenizer's
+
+
+def load_policy(config, source, device, dtype):
+    """The Policy of a model at `source`, with the z_c and the c_ref of `config` (None: not known yet)."""
+    model, tokenizer = load_model(source, device, dtype, config.seed)
+    eos_ids = end_tokens(model, tokenizer)
+    return Policy(model, tokenizer, eos_ids, choose_token(config.token, model, tokenizer, eos_ids), config.c_ref)
+
+
+UNUSED_TOKENS = ("<|vision_start|>", "<|reserved_special_token_0|>", "<|extra_0|>", "<unused0>")  # Qwen2.5, Llama 3, …
+
+
+def choose_token(wanted, model, tokenizer, eos_ids):
+    """The id of z_c: the given token or id, else a known unused one, else an embedding row beyond the vocabulary."""
+    rows, known = model.get_input_embeddings().weight.size(0), tokenizer.get_vocab()
+    if wanted is None:
+        token = next((known[token] for token in UNUSED_TOKENS if token in known), len(tokenizer))
+        if token >= rows:  # every row is taken: add one
+            token, rows = rows, rows + 1
+            model.resize_token_embeddings(rows)
+    elif wanted.removeprefix("-").isdecimal() and wanted.isascii() and len(wanted) < 12:
+        token = int(wanted)
+    else:
+        ids = [known[wanted]] if wanted in known else tokenizer.encode(wanted, add_special_tokens=False)
+        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+            fail(f"--token {wanted!r} is not one token of this tokenizer; give a special token or an id.")
+        token = ids[0]
+    if not 0 <= token < rows:
+        fail(f"--token {token} does not exist: the model has ids 0 to {rows - 1}.")
+    if token in eos_ids or token == tokenizer.pad_token_id:
+        fail(f"--token {wanted} already ends or pads sequences; choose a token that the model never uses.")
+    return token
+
+
+def measure_c_ref(policy, problems, config):
+    """(mean, std) of log π_ref(z_c|x,y) over solutions of the starting model, nats; a cut one is given its EOS.
+
+    Refused if the model says z_c in these solutions: it must be a token that means nothing yet.
+    """
+    model, token, eos_ids = policy.model, policy.token, policy.eos_ids
+    prompts = [row["prompt"] for row in problems_of_step(problems, 0, config)][:32]
+    u = uniforms(len(prompts) * config.group_size, config.max_response_tokens, "c_ref", config.seed)
+    solutions = sample_together(policy, prompts, config.group_size, u, config)
+    responses = [r if r[-1] in eos_ids else r + eos_ids[:1] for r in solutions.responses()]
+    said, of = sum(r.count(token) for r in responses), sum(map(len, responses))
+    if said > 5 + 3 * of / model.get_input_embeddings().weight.size(0):  # clearly more than uniform noise would
+        fail(f"The model itself says token {token} ({said} times in {of} tokens); choose a --token it never uses.")
+    _, logp_zc = score(model, repeated(prompts, config.group_size), responses, token, config)
+    return logp_zc.mean().item(), logp_zc.std().item()
+
+
+def report_c_ref(c_ref, std, config):
+    """Print c_ref and log Z, and warn, with a remedy, where the derivation's assumptions do not hold."""
+    log_z = log_partition(c_ref, config.beta)
+    say(f"c_ref = {c_ref:.2f}{'' if std is None else f' ± {std:.2f}'} nats, beta = {config.beta:g}, log Z = {log_z:.2g}")
+    if config.self_loss == "mse" and log_z > 0.05:
+        beta = f"raise --beta to {math.ceil(-100 / (c_ref + 3)) / 100:.2f}" if c_ref < -5 else "choose a rarer --token"
+        say(f"warning: log Z = {log_z:.2f} is not close to 0, so no policy reaches a self-reward of 1; {beta}", sys.stderr)
+    if std is not None and config.beta * std > 0.25 and not config.exact_reference:
+        say(f"warning: log π_ref(z_c) spreads by {config.beta * std:.2f} in units of reward, so one constant is a rough "
+            "stand-in; choose another --token or use --exact_reference", sys.stderr)
+
+
+# ------------------------------------------------------------------------------------------- optimizer and memory
 
 
 class BF16AdamW(torch.optim.Optimizer):
     """AdamW for bfloat16 weights and moments, 8 bytes a parameter with the gradient, by stochastic rounding.
 
-    bfloat16 has 8 significant bits: a step of lr 1e-6 on a weight of 0.01 is a fortieth of the distance to the next number,
-    and rounding to nearest would lose it every time. Rounded up with probability 1/40 instead, it arrives on average. The moments
-    decay by less than one such distance a step, too. The draws are seeded by the step, so a resumed run repeats them.
+    bfloat16 has 8 significant bits: a step of lr 1e-6 on a weight of 0.01 is a fortieth of the distance to the next
+    number, and rounding to nearest would lose it every time. Rounded up with probability 1/40 instead, it arrives on
+    average. The moments decay by less than one such distance a step, too. The draws are seeded by the step, so a resumed
+    run repeats them.
     """
 
     def __init__(self, params, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
@@ -1293,14 +1408,15 @@ class BF16AdamW(torch.optim.Optimizer):
 
     @staticmethod
     def pieces(*tensors):
-        """The same pieces of all tensors, this process's shards of them, flat: float32 copies exist for 64 Mi numbers at a time."""
-        return zip(*(local(x).view(-1).split(2**26) for x in tensors))
+        """The same pieces of all tensors, of this process's shards, flat: float32 copies exist for 64 Mi at a time."""
+        return zip(*(to_local(x).view(-1).split(2**26) for x in tensors))
 
     def accumulate(self, p):
-        """After each backward pass: add p.grad to the step's sum, rounding stochastically, too, or the hundredth micro-batch would
-        round to nothing beside the sum of the others."""
+        """After each backward pass: add p.grad to the step's sum, rounding stochastically, too, or the hundredth
+        micro-batch would round to nothing beside the sum of the others."""
         if not self.sums:
-            self.generator = torch.Generator(p.device).manual_seed(seed_of("sums", self.param_groups[0]["step"], RANK))
+            seed = seed_of("sums", self.param_groups[0]["step"], RANK)
+            self.generator = torch.Generator(p.device).manual_seed(seed)
         grad, p.grad = p.grad.contiguous(), None
         if p not in self.sums:
             self.sums[p] = grad
@@ -1316,29 +1432,29 @@ class BF16AdamW(torch.optim.Optimizer):
 
     @staticmethod
     def round_(target, value, generator):
-        """target (bfloat16) ← value (float32): its upper 16 bits, after noise in the lower 16 has carried, or not, into them."""
+        """target (bfloat16) ← value (float32): its upper 16 bits, once noise in the lower 16 has carried, or not."""
         noise = torch.randint(0, 2**16, value.shape, dtype=torch.int32, device=value.device, generator=generator)
         target.copy_(((value.view(torch.int32) + noise) & -(2**16)).view(torch.float32))
 
     @torch.no_grad()
-    def step(self):
-        for settings in self.param_groups:
-            settings["step"] += 1
-            (b1, b2), lr, step = settings["betas"], settings["lr"], settings["step"]
-            generator = torch.Generator(settings["params"][0].device).manual_seed(seed_of("rounding", step, RANK))
-            for p in settings["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["m"], state["v"] = torch.zeros_like(p), torch.zeros_like(p)
-                for w, g, m, v in self.pieces(p, p.grad, state["m"], state["v"]):
-                    g = g.float()
-                    m32, v32 = m.float().lerp(g, 1 - b1), v.float().lerp(g * g, 1 - b2)
-                    change = (m32 / (1 - b1**step)) / ((v32 / (1 - b2**step)).sqrt() + settings["eps"])
-                    self.round_(w, w.float() - lr * (change + settings["weight_decay"] * w.float()), generator)
-                    self.round_(m, m32, generator)
-                    self.round_(v, v32, generator)
+    def step(self, closure=None):
+        settings = self.param_groups[0]
+        settings["step"] += 1
+        (b1, b2), lr, step = settings["betas"], settings["lr"], settings["step"]
+        generator = torch.Generator(settings["params"][0].device).manual_seed(seed_of("rounding", step, RANK))
+        for p in settings["params"]:
+            if p.grad is None:
+                continue
+            state = self.state[p]
+            if not state:
+                state["m"], state["v"] = torch.zeros_like(p), torch.zeros_like(p)
+            for w, g, m, v in self.pieces(p, p.grad, state["m"], state["v"]):
+                g = g.float()
+                m32, v32 = m.float().lerp(g, 1 - b1), v.float().lerp(g * g, 1 - b2)
+                change = (m32 / (1 - b1**step)) / ((v32 / (1 - b2**step)).sqrt() + settings["eps"])
+                self.round_(w, w.float() - lr * (change + settings["weight_decay"] * w.float()), generator)
+                self.round_(m, m32, generator)
+                self.round_(v, v32, generator)
 
 
 def make_optimizer(model, lr, weight_decay):
@@ -1347,201 +1463,348 @@ def make_optimizer(model, lr, weight_decay):
     return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
 
 
-def warm_start(model, tokenizer, problems, config):
-    """Imitate the problems' worked solutions: cross-entropy, 64 a step, linear decay of the rate.
+def clip_gradient(model, optimizer, most):
+    """Scale the gradient to a norm of at most `most`; returns the norm it had: scalar."""
+    if isinstance(optimizer, BF16AdamW):
+        optimizer.collect()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), most)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
-    Random weights never earn a reward, and a policy gradient has nothing to hold on to. This makes a «base model» that knows the
-    format and is often wrong, as real base models are; what it learns of the task beyond that is the training's doing.
+
+def choose_device(wanted):
+    """torch.device of a --device setting; under torchrun each process takes the accelerator of its LOCAL_RANK."""
+    kind = torch.accelerator.current_accelerator(check_available=True)
+    kind, count = (kind.type, torch.accelerator.device_count()) if kind else ("cpu", 1)
+    name, _, place = (kind if wanted == "auto" else wanted).partition(":")
+    if name not in ("cpu", kind) or place and (WORLD > 1 or not place.isdecimal()):
+        fail(f"--device {wanted} is not here; use auto{'' if WORLD > 1 else ', cpu'} or {kind}.")
+    if name == "cpu":
+        return torch.device("cpu")
+    place = int(place or os.environ.get("LOCAL_RANK", 0))
+    if place >= count:
+        fail(f"This machine has only {count} devices {kind}; choose one of them, or fewer processes of torchrun.")
+    return torch.device(name, place)
+
+
+def choose_dtype(config, device):
+    """Of weights and AdamW moments: float32 on a CPU, and on GPUs if it fits, with computation in bfloat16.
+
+    float32 takes 16 bytes a parameter (weight, gradient, two moments), shared out over the processes, and 2 for the copy
+    that computes; 30% are left to the KV cache and to activations. bfloat16 takes 8 and rounds stochastically.
     """
-    optimizer = make_optimizer(model, config.warm_start_lr, config.weight_decay)
-    eos, rng = end_tokens(model, tokenizer)[0], random.Random(seed_of("warm start", config.seed))
-    texts = tokenizer([row["solution"] for row in problems], add_special_tokens=False)["input_ids"]
-    for step in progress(range(config.warm_start_steps), desc="warm start", leave=False):
-        batch = rng.sample(range(len(problems)), 64)
-        for settings in optimizer.param_groups:
-            settings["lr"] = config.warm_start_lr * (1 - step / config.warm_start_steps)
-        # as in pretraining, EOS is followed by another document: what comes after EOS, where z_c is read, is not left to chance
-        documents = [texts[i] + [eos] + problems[i - 1]["prompt"][:1] for i in batch]
-        logps, _ = token_logps(model, [problems[i]["prompt"] for i in batch], documents, eos)
-        loss = -logps.sum() / sum(map(len, documents))
-        loss.backward()
-        clip_gradient(model, optimizer, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-    for hook in getattr(optimizer, "hooks", ()):
-        hook.remove()  # training's optimizer has its own
+    if config.param_dtype != "auto" or device.type in ("cpu", "mps"):
+        return "float32" if config.param_dtype == "auto" else config.param_dtype
+    with explained(f"Cannot load the model {config.model} (ERROR); check its name and the network."), torch.device("meta"):
+        parameters = AutoModelForCausalLM.from_config(architecture(config.model)).num_parameters()
+    fits = parameters * (16 / WORLD + 2) < 0.7 * torch.accelerator.get_memory_info(device)[1]
+    return "float32" if fits else "bfloat16"
 
 
-def problems_of_step(problems, step, config):
-    """The P problems of a step: a seeded shuffle each epoch, read in order; a function of the step, so resuming needs no state."""
-    order, chosen = {}, []
-    for i in range(step * config.prompts_per_step, (step + 1) * config.prompts_per_step):
-        epoch, place = divmod(i, len(problems))
-        if epoch not in order:
-            generator = torch.Generator().manual_seed(seed_of("order", config.seed, epoch))
-            order[epoch] = torch.randperm(len(problems), generator=generator)
-        chosen.append(problems[order[epoch][place]])
-    return chosen
+def rows_that_fit(model, slots):
+    """How many solutions of `slots` tokens to sample at a time: 60% of a GPU's free memory; at most 512 on a CPU."""
+    c, device = model.config, model.device
+    head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
+    size = 2 * c.num_hidden_layers * heads * head * next(model.parameters()).element_size()  # bytes a token
+    if device.type in ("cpu", "mps"):
+        return max(1, min(512, 2**32 // (size * slots)))
+    torch.accelerator.empty_cache()  # what the last update left reserved is free for the cache
+    to_come = sum(2 * p.numel() for p in model.parameters() if isinstance(p, DTensor))  # still to be gathered, bfloat16
+    free = torch.accelerator.get_memory_info(device)[0] - to_come
+    return max(1, int(0.6 * free / (size * slots)))
 
 
-def measure_c_ref(policy, problems, config):
-    """(mean, std) of log π_ref(z_c|x,y) over solutions of the starting model, nats; EOS is supplied where one was cut.
+def peak_memory(device):
+    """{"peak_memory_gib": …} of an accelerator that keeps count."""
+    if device.type in ("cpu", "mps"):
+        return {}
+    return {"peak_memory_gib": torch.accelerator.max_memory_allocated(device) / 2**30}
 
-    Raises UserError if the model says z_c in these solutions: it must be a token that means nothing yet.
+
+# ------------------------------------------------------------------------------------------------ several processes
+
+# `torchrun --nproc-per-node N laser.py …` starts N processes. All have the same problems, settings and uniform numbers.
+# Each samples its share of the step and shows it to the others, so whatever is counted over the step is counted alike
+# by all; then each trains on its share of the micro-batches, and FSDP adds the gradients up. So N processes take the
+# step that one would.
+RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def progress(*args, **options):
+    return tqdm(*args, dynamic_ncols=True, disable=RANK > 0, **options)
+
+
+def say(text, file=None):
+    """Print; only the first process speaks."""
+    if RANK == 0:
+        print(text, file=file or sys.stdout, flush=True)
+
+
+def join(device):
+    """Meet the other processes of torchrun."""
+    if not dist.is_initialized():
+        alone = {"store": dist.HashStore(), "rank": 0, "world_size": 1} if WORLD == 1 else {}
+        dist.init_process_group(timeout=datetime.timedelta(hours=4), **alone)  # one may sample much longer than another
+    if device.type != "cpu":
+        torch.accelerator.set_device_index(device)
+
+
+def shard(model):
+    """Split weights, gradients and moments over the processes (FSDP2), as they are or computing in bfloat16 on a GPU.
+
+    One process with float32 weights on a GPU comes here, too: FSDP then only keeps the bfloat16 copy that computes.
     """
-    model, token, eos_ids = policy.model, policy.token, policy.eos_ids
-    prompts = [row["prompt"] for row in problems_of_step(problems, 0, config)][:32]
-    u = uniforms(len(prompts) * config.group_size, config.max_response_tokens, "c_ref", config.seed)
-    solutions = sample_together(policy, prompts, config.group_size, u, config)
-    responses = [r if r[-1] in eos_ids else r + eos_ids[:1] for r in solutions.responses()]
-    said, of = sum(r.count(token) for r in responses), sum(map(len, responses))
-    if said > 5 + 3 * of / model.get_input_embeddings().weight.size(0):  # clearly more than uniform noise would
-        raise UserError(f"The model itself says token {token} ({said} times in {of} tokens); choose a --token that it never uses.")
-    prompts = [p for p in prompts for _ in range(config.group_size)]
-    _, logp_zc = score(model, prompts, responses, token, budget=config.micro_batch_tokens)
-    return logp_zc.mean().item(), logp_zc.std().item()
+    for weight in model.parameters():
+        dist.broadcast(weight.data, 0)  # random weights and a warm start may differ by rounding
+    dtype = None if model.device.type == "cpu" else torch.bfloat16
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    mesh = dist.init_device_mesh(model.device.type, (WORLD,))
+    blocks = next(module for module in model.modules() if isinstance(module, torch.nn.ModuleList))
+    for module in (*blocks, model):
+        fully_shard(module, mesh=mesh, mp_policy=policy)
+    for module in (*blocks, model):  # our losses are sums over the step, so gradients are added, not averaged
+        module.set_gradient_divide_factor(1.0)
+        module.set_force_sum_reduction_for_comms(True)
+    # FSDP gathers weights around `forward` and around methods named to it: this one runs any function of the model so
+    model.run = types.MethodType(lambda self, f, *args, **options: f(self, *args, **options), model)
+    register_fsdp_forward_method(model, "run")
 
 
-def report_c_ref(c_ref, std, config):
-    """Print c_ref and log Z, and warn, with a remedy, where the derivation's assumptions do not hold."""
-    log_z = log_partition(c_ref, config.beta)
-    spread = f" ± {std:.2f}" if std is not None else ""
-    print(f"c_ref = {c_ref:.2f}{spread} nats, beta = {config.beta:g}, log Z = {log_z:.2g}")
-    if config.self_loss == "mse" and log_z > 0.05:
-        remedy = f"raise --beta to {math.ceil(-100 / (c_ref + 3)) / 100:.2f}" if c_ref < -5 else "choose a rarer --token"
-        print(f"warning: log Z = {log_z:.2f} is not close to 0, so no policy reaches a self-reward of 1; {remedy}", file=sys.stderr)
-    if std is not None and config.beta * std > 0.25 and not config.exact_reference:
-        print(f"warning: log π_ref(z_c) spreads by {config.beta * std:.2f} in units of reward, so one constant is a rough stand-in; "
-              "choose another --token or use --exact_reference", file=sys.stderr)
+def rank_share(batches):
+    """This process's share of the micro-batches. Each pass through a sharded model is a meeting of all processes, so the
+    largest batches are halved until they come out even."""
+    batches = list(batches)
+    while len(batches) % WORLD and max(map(len, batches)) > 1:
+        largest = max(batches, key=len)
+        batches.remove(largest)
+        half = len(largest) // 2
+        batches += [largest[:half], largest[half:]]
+    return batches[RANK::WORLD]
 
 
-def flush(path):
-    """Wait until a file or folder has reached the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
+def all_reduce(x):
+    """The sum of x over all processes, in place; they wait for each other."""
+    if WORLD > 1:
+        dist.all_reduce(x)
+    return x
 
 
-def replace_folder(final, *writers):
-    """Make or replace a folder: each writer gets the new one's path, which is swapped in by renaming once all has reached the disk.
+def asked_to_stop(stop):
+    """Whether a signal has come to any process."""
+    return bool(all_reduce(torch.tensor(len(stop))))
 
-    A kill at any moment leaves the old folder or the new one (`recover` puts right a kill between the two renames), and so
-    does a full disk, which raises UserError.
+
+def to_local(x):
+    """This process's shard of a tensor of a sharded model or optimizer; others as they are."""
+    return x.to_local() if isinstance(x, DTensor) else x
+
+
+def sample_together(policy, prompts, group_size, u, config):
+    """`sample` with the prompts split over the processes: every one gets all the Solutions."""
+    model, sharded = policy.model, isinstance(policy.model, FSDPModule)
+    low, high = (len(prompts) * rank // WORLD for rank in (RANK, RANK + 1))
+    stop = max(high, low + 1)  # where there are fewer prompts than processes, some sample one in vain
+    mine, u = prompts[low:stop], u[low * group_size : stop * group_size]
+    if sharded:
+        model.set_reshard_after_forward(False)  # the first token gathers the weights, and they stay for all the others
+    with progress(desc="sampling", unit=" tokens", leave=False, delay=2) as bar:  # shown if it takes longer than 2 s
+        solutions = sample(model, mine, group_size, u, policy.eos_ids, policy.token, config.temperature,
+                           config.sample_rows, bar.update)
+    if sharded:
+        model.set_reshard_after_forward(True)
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+    if WORLD == 1:
+        return solutions
+    parts = [None] * WORLD
+    dist.all_gather_object(parts, [x[: (high - low) * group_size].cpu() for x in solutions])
+    return Solutions(*(torch.cat(part).to(model.device) for part in zip(*parts)))
+
+
+# ----------------------------------------------------------------------------------------------- errors and files
+
+
+class UserError(ValueError):
+    """Something the user can mend. The message is one sentence that says how; the command line exits with code 2."""
+
+
+def fail(sentence, cause=None):
+    raise UserError(sentence) from cause
+
+
+def one_line(error):
+    """What an exception says, for a sentence of ours."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]
+
+
+def out_of_memory(error):
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)  # a CPU
+
+
+@contextlib.contextmanager
+def explained(sentence):
+    """Whatever goes wrong inside becomes this sentence, in which ERROR stands for what the exception says."""
+    try:
+        yield
+    except Exception as error:  # libraries raise many kinds
+        if isinstance(error, UserError) or out_of_memory(error):
+            raise
+        fail(sentence.replace("ERROR", one_line(error)), error)
+
+
+def replace_folder(final, write):
+    """Make or replace a folder: `write` fills a new one beside it, which is renamed into place once it is on the disk.
+
+    A kill at any moment leaves the old folder or the new one (`open_folder` puts right a kill between the two renames),
+    and so does a full disk.
     """
-    if RANK > 0:
-        return
     new, old = final.with_name(final.name + ".new"), final.with_name(final.name + ".old")
     shutil.rmtree(new, ignore_errors=True)
     try:
-        for write in writers:
+        with explained(f"Cannot save {final} (ERROR); what was saved before is kept: make room, go on with --resume."):
             write(new)
-        for path in (*new.iterdir(), new):
-            flush(path)
-    except Exception as error:  # safetensors and torch have their own kinds for a full disk
+            for path in new.iterdir():
+                with path.open("rb+") as file:
+                    os.fsync(file.fileno())
+            shutil.rmtree(old, ignore_errors=True)
+            if final.exists():
+                final.rename(old)
+            new.rename(final)
+    finally:
         shutil.rmtree(new, ignore_errors=True)
-        raise UserError(f"Cannot save {final} ({one_line(error)}); what was saved before is kept: make room and go on with "
-                        "--resume.") from error
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.rename(old)
-    new.rename(final)
-    flush(final.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def recover(folder):
-    """The folder's checkpoint, or None. A kill between the renames of `replace_folder` left only the old one: put it back."""
-    final, old = folder / "checkpoint", folder / "checkpoint.old"
-    if not final.exists() and old.exists():
-        old.rename(final)
-    return final if final.exists() else None
-
-
-def replace_text(path, text):
+def write_text(path, text):
     """Write a file so that a kill leaves the old text or the new."""
     if RANK == 0:
         beside = path.with_name(path.name + ".new")
-        beside.write_text(text)
+        beside.write_text(text, "utf-8")
         beside.replace(path)
 
 
-def append_json(path, *rows):
+def json_lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def append_log(path, *rows):
     if RANK == 0:
-        with path.open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json_lines(rows))
 
 
-def read_back(path, step, *keys):
-    """The rows of a JSON-lines log up to `step`; what came later, a torn last line included, is cut off, as it will be repeated.
-
-    Raises UserError if a row is not JSON or lacks one of `keys`.
-    """
+def read_log(path, step=math.inf, keys=()):
+    """A log's rows up to `step`, all with `keys`. Later ones and a torn last line are cut off: they will be repeated."""
     if not path.exists():
         return []
-    try:
-        rows = [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
-        rows = [row for row in rows if row["step"] <= step]
-        missing = [key for row in rows for key in keys if key not in row]
-        if missing:
-            raise KeyError(missing[0])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({one_line(error)}); mend it or move it away.") from error
-    replace_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    with explained(f"{path} is damaged (ERROR); mend it or move it away."):
+        whole = [line for line in path.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
+        rows = [row for row in map(json.loads, whole) if row["step"] <= step]
+        _ = [row[key] for row in rows for key in keys]
+    write_text(path, json_lines(rows))
     return rows
 
 
-def damaged(path, error):
-    return f"{path} is damaged ({one_line(error)}); put a good copy in its place or start again with another --out."
+def read_json(path, take=dict):
+    """What `take` makes of a JSON file."""
+    with explained(f"{path} is damaged (ERROR); put a good copy in its place or start again with another --out."):
+        return take(json.loads(path.read_text("utf-8")))
 
 
-def read_json(path, of=lambda value: value):
-    """What `of` makes of a JSON file. Raises UserError if the file is damaged."""
-    try:
-        return of(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UserError(damaged(path, error)) from error
+# ------------------------------------------------------------------------------------------------ a run's folder
+
+# what a checkpoint's later users need to read its self-reward and to ask it as it was asked in training
+LASTING = ("beta", "self_loss", "temperature", "prompt_suffix", "max_prompt_tokens", "max_response_tokens")
+# what a resumed run may change: none of it alters what is learnt
+FREE = {"out", "config", "resume", "track", "device", "steps", "eval_every", "save_every", "sample_rows",
+        "micro_batch_tokens"}
 
 
-SAMPLE = ("data", "problem", "gold")  # what tells which problem a row of samples.jsonl belongs to
-
-
-def evaluate(policy, sets, step, config, out, done=(), reference=None, stopping=lambda: False):
-    """Sample, grade and vote on data sets {name: problems}: their rows for eval.jsonl; the solutions go to out/samples.jsonl.
-
-    `done`: the solutions that this evaluation has written already. They are kept, so an interruption loses at most 64 problems;
-    UserError if they are of other problems. When `stopping()` turns true, the rows of the sets that are done are returned.
-    """
-    n, path, rows = config.eval_n, out / "samples.jsonl", []
+def prepare(config):
+    """Load, warm-start, shard, measure c_ref: all that `train` needs. Nothing is written before the user's input is checked."""
+    check(config)
+    device = choose_device(config.device)
     if WORLD > 1:
-        dist.barrier()  # all have read before the first one writes
-    of_set = {name: [row for row in done if row["data"] == name] for name in sets}
-    for name, problems in sets.items():
-        asked = [(row["problem"], row["answer"]) for row in problems for _ in range(n)]
-        if [(row["problem"], row["gold"]) for row in of_set[name]] != asked[: len(of_set[name])]:
-            raise UserError(f"{path} holds solutions of other problems than {name} has now; name another folder with --out.")
-        of_set[name] = of_set[name][: len(of_set[name]) // n * n]  # whole problems
-    replace_text(path, "".join(json.dumps(row) + "\n" for samples in of_set.values() for row in samples))
-    for name, problems in sets.items():
-        samples = of_set[name]
-        for i in progress(range(len(samples) // n, len(problems), 64), desc=name, leave=False, delay=2):
-            if stopping():
-                return rows
-            more = [{"step": step, **row} for row in solve(policy, problems[i : i + 64], config, name, reference)]
-            append_json(path, *more)
-            samples += more
-        rows.append({"step": step, "data": name, "problems": len(problems), "n": n, **summarise(samples, n, config.beta)})
-    return rows
+        join(device)
+    out, saved, lock = open_folder(config)
+    problems = load_problems(config.data, True, config)
+    eval_sets = {name: load_problems(name, False, config) for name in config.eval_data} if config.eval_every else {}
+    state, warm = {"step": 0, "c_ref": config.c_ref, "c_ref_std": None}, out / "warm_start"
+    if saved:
+        state = read_json(saved / "laser.json", lambda stored: {
+            "step": int(stored["step"]), "dtype": str(stored["param_dtype"]), "c_ref": float(stored["laser"]["c_ref"]),
+            "c_ref_std": stored["c_ref_std"] and float(stored["c_ref_std"])})
+    elif config.resume:
+        say(f"there is no checkpoint in {out} yet: its run begins again", sys.stderr)
+    dtype, source = state.get("dtype") or choose_dtype(config, device), warm if warm.exists() else config.model
+    policy = load_policy(config, str(saved or source), device, dtype)
+    model, tokenizer = policy.model, policy.tokenizer
+    problems = add_prompts(problems, model, tokenizer, config, config.data)
+    eval_sets = {name: add_prompts(rows, model, tokenizer, config, name) for name, rows in eval_sets.items()}
+    say(f"{config.model}: {model.num_parameters():,} {dtype} parameters on {device}{f' × {WORLD}' if WORLD > 1 else ''}; "
+        f"z_c is token {policy.token}; {len(problems)} problems; seed {config.seed}, run in {out}")
+    weights = None
+    if config.warm_start_steps and source != warm:
+        warm_start(model, tokenizer, problems, config)
+        weights = {name: x.detach().clone() for name, x in model.named_parameters()}  # written below
+    if WORLD > 1 or device.type not in ("cpu", "mps") and dtype == "float32":
+        join(device)
+        shard(model)
+    optimizer = make_optimizer(model, config.lr, config.weight_decay)
+    if saved:
+        with explained(f"{saved} is damaged (ERROR); put a good copy in its place or start with another --out."):
+            restore(model, optimizer, saved / "trainer.pt")
+    elif config.c_ref is None:
+        state["c_ref"], state["c_ref_std"] = measure_c_ref(policy, problems, config)
+    report_c_ref(state["c_ref"], state["c_ref_std"], config)
+
+    transformers.utils.logging.disable_progress_bar()  # one for every file saved would tear our own bar
+    if not lock:
+        lock = take_lock(out)
+        refuse_used(out)  # another run may have begun there meanwhile
+    write_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
+    if weights and RANK == 0:
+        replace_folder(warm, lambda folder: (model.save_pretrained(folder, state_dict=weights),
+                                             tokenizer.save_pretrained(folder)))
+    all_reduce(torch.zeros(1, device=device))
+    reference = None
+    if config.kl or config.exact_reference:  # the starting model, frozen; in memory only if an option asks for it
+        start = str(warm) if config.warm_start_steps else config.model
+        reference, _ = load_model(start, device, dtype if device.type == "cpu" else "bfloat16", config.seed)
+        reference.resize_token_embeddings(model.get_input_embeddings().weight.size(0))
+        reference.requires_grad_(False)
+    logs = [read_log(out / f"{name}.jsonl", state["step"], ("data", "n") if name == "eval" else ())
+            for name in ("eval", "metrics", "samples")]
+    tracker = importlib.import_module(config.track) if config.track and RANK == 0 else None
+    if tracker:
+        tracker.init(project="laser", name=out.name, config=dataclasses.asdict(config))
+    return types.SimpleNamespace(
+        policy=policy._replace(c_ref=state["c_ref"]), optimizer=optimizer, reference=reference, problems=problems,
+        eval_sets=eval_sets, first_step=state["step"], saved_step=state["step"] if saved else None, results=logs[0],
+        c_ref_std=state["c_ref_std"], out=out, lock=lock, tracker=tracker)
 
 
 def default_out(model):
     return f"runs/{Path(model).stem if model.endswith('.json') else Path(model).name}"
 
 
-# what a checkpoint's later users need to read its self-reward and to ask it as it was asked in training
-LASTING = ("beta", "self_loss", "temperature", "prompt_suffix", "max_prompt_tokens", "max_response_tokens")
-# what a resumed run may change: none of it alters what is learnt
-FREE = {"out", "resume", "dry_run", "tensorboard", "device", "steps", "eval_every", "save_every", "sample_rows",
-        "micro_batch_tokens"}
+def open_folder(config):
+    """(folder, its checkpoint or None, its lock or None); refused if it holds another run, or none to resume."""
+    out = Path(config.out or default_out(config.model))
+    if not config.resume:
+        refuse_used(out)
+        return out, None, None
+    if not (out / "config.json").exists():
+        fail(f"There is no run in {out} to resume; drop --resume or name its folder with --out.")
+    changed = changed_settings(out / "config.json", config)
+    if changed:
+        fail(f"The run in {out} was started with {', '.join(changed)}; resume it so, or start another one with --out.")
+    lock, saved, old = take_lock(out), out / "checkpoint", out / "checkpoint.old"
+    if RANK == 0 and old.exists() and not saved.exists():
+        old.rename(saved)  # as a kill between the renames of a save has left it
+    all_reduce(torch.zeros(1, device=choose_device(config.device)))
+    return out, saved if saved.exists() else None, lock
 
 
 def changed_settings(stored, config):
@@ -1550,462 +1813,316 @@ def changed_settings(stored, config):
     return [f"--{key} {then[key]}" for key in now if key not in FREE and now[key] != then[key]]
 
 
-def lock(folder):
-    """Make the folder and keep it to ourselves while the returned file is open. Raises UserError if another run has it."""
-    if RANK > 0:
-        return None
-    folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / ".lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UserError(f"Another run is writing to {folder}; wait until it ends or name another folder with --out.") from error
-    return file
+def take_lock(folder):
+    """Make the folder and keep it to ourselves while the returned lock lives."""
+    lock = filelock.FileLock(folder / ".lock")
+    if RANK == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            fail(f"Another run is writing to {folder}; wait until it ends or name another folder with --out.", error)
+    return lock
 
 
 def refuse_used(out):
-    """Raise UserError unless `out` is an empty folder or can be made."""
-    if out.exists() and (not out.is_dir() or any(path.name != ".lock" for path in out.iterdir())):
-        raise UserError(f"{out} is not empty; continue its run with --resume or name another folder with --out.")
+    """`out` must be an empty folder, or one that can be made."""
+    if RANK == 0 and out.exists() and (not out.is_dir() or any(path.name != ".lock" for path in out.iterdir())):
+        fail(f"{out} is not empty; continue its run with --resume or name another folder with --out.")
     there = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"{out} cannot be made, as {there} cannot be written to; name another folder with --out.")
+        fail(f"{out} cannot be made, as {there} cannot be written to; name another folder with --out.")
 
 
-def open_folder(config):
-    """(folder, its checkpoint or None, its lock or None). Raises UserError if the folder holds another run, or none to resume."""
-    out = Path(config.out or default_out(config.model))
-    stored = out / "config.json"
-    if not config.resume:
-        refuse_used(out)
-        return out, None, None
-    if not stored.exists():
-        raise UserError(f"There is no run in {out} to resume; drop --resume or name its folder with --out.")
-    changed = changed_settings(stored, config)
-    if changed:
-        raise UserError(f"The run in {out} was started with {', '.join(changed)}; resume it so, or start another one with --out.")
-    held = lock(out)
-    saved = recover(out) if RANK == 0 else None
-    if WORLD > 1:
-        dist.barrier()
-    return out, saved or recover(out), held
+def log(run, file, row, prefix=""):
+    """Add a row to a log of the run, and its numbers to what the run is followed with."""
+    append_log(run.out / file, row)
+    if run.tracker:
+        run.tracker.log({prefix + name: x for name, x in row.items() if isinstance(x, (int, float))}, step=row["step"])
 
 
-def print_reliability(rows):
-    """How often solutions of each grade are right, with the other figures of the grade that the table leaves out."""
-    for row in rows:
-        print(f"\n{row['data']}: grade → share of right solutions (how many):", ", ".join(
-            f"{mean:.2f} → {accuracy:.2f} ({count})" for count, mean, accuracy in row["reliability"] if count))
-        shown = {key: "–" if row[key] is None else f"{row[key]:.2f}" for key in ("tpr", "tnr", "threshold", "tpr_at_threshold",
-                 "tnr_at_threshold", "length_correlation")}
-        print(", ".join(f"{key} {value}" for key, value in shown.items()) + f"; self-rewarding took {row['self_reward_tokens']} "
-              f"tokens and {row['self_reward_seconds']:.1f} of {row['seconds']:.1f} s of sampling")
+def finish(run):
+    """Let the tracker, and the folder to others, go."""
+    if run.tracker:
+        run.tracker.finish()
+    run.lock.release()
 
 
-def save(out, policy, optimizer, step, c_ref_std, config):
-    """Replace out/checkpoint: model and tokenizer as transformers reads them, laser.json, and the moments of AdamW in trainer.pt."""
-    if add_up(torch.tensor(sum(not torch.isfinite(local(x)).all() for x in policy.model.parameters()))):
-        raise UserError(f"The weights are no longer finite after step {step}, so they are not saved; lower --lr and start again "
-                        "with another --out, or with the last checkpoint as --model.")
-    weights, moments = None, optimizer.state_dict()
-    dtype = str(policy.model.dtype)[6:]
-    if isinstance(policy.model, FSDPModule):
-        weights = {name: whole(x.detach()) for name, x in policy.model.named_parameters()}
-        moments["state"] = {i: {name: whole(x) for name, x in state.items()} for i, state in moments["state"].items()}
+WHOLE = sharded_state.StateDictOptions(full_state_dict=True, cpu_offload=True)  # shards put together, on the first CPU
+
+
+def save(run, step, config):
+    """Replace out/checkpoint: model and tokenizer as transformers reads them, laser.json, and AdamW's moments."""
+    model, policy = run.policy.model, run.policy
+    broken = sum(not torch.isfinite(to_local(x)).all() for x in model.parameters())
+    if all_reduce(torch.tensor(broken, device=model.device)):
+        fail(f"The weights are no longer finite after step {step}, so they are not saved; lower --lr and start again "
+             "with another --out, or with the last checkpoint as --model.")
+    weights, names = None, dict(model.named_parameters())  # tied weights have one name here
+    if isinstance(model, FSDPModule):
+        weights = sharded_state.get_model_state_dict(model, options=WHOLE)
+        weights = {name: x for name, x in weights.items() if name in names}
+    moments = sharded_state.get_optimizer_state_dict(model, run.optimizer, options=WHOLE)
     lasting = {key: getattr(config, key) for key in LASTING} | {"token": policy.token, "c_ref": policy.c_ref}
-    told = json.dumps({"step": step, "c_ref_std": c_ref_std, "param_dtype": dtype, "laser": lasting}, indent=1)
-    replace_folder(out / "checkpoint", lambda folder: policy.model.save_pretrained(folder, state_dict=weights),
-                   policy.tokenizer.save_pretrained, lambda folder: (folder / "laser.json").write_text(told),
-                   lambda folder: torch.save({"optimizer": moments}, folder / "trainer.pt"))
+    dtype = str(model.dtype).removeprefix("torch.")
+    metadata = {"step": step, "c_ref_std": run.c_ref_std, "param_dtype": dtype, "laser": lasting}
+
+    def write(folder):
+        model.save_pretrained(folder, state_dict=weights)
+        policy.tokenizer.save_pretrained(folder)
+        (folder / "laser.json").write_text(json.dumps(metadata, indent=1), "utf-8")
+        torch.save({"optimizer": moments}, folder / "trainer.pt")
+
+    if RANK == 0:
+        replace_folder(run.out / "checkpoint", write)
 
 
-def restore(optimizer, path):
+def restore(model, optimizer, path):
     """Load the moments that `save` wrote, each process its shards of them: their number may have changed."""
-    state = torch.load(path, map_location="cpu", mmap=True)["optimizer"]
-    for i, moments in state["state"].items():
-        p = optimizer.param_groups[0]["params"][i]
-        for name, x in moments.items():
-            if isinstance(p, DTensor) and x.shape == p.shape:
-                moments[name] = distribute_tensor(x.to(p.device), p.device_mesh, p.placements, src_data_rank=None)
-    optimizer.load_state_dict(state)
+    moments = torch.load(path, map_location="cpu", mmap=True)["optimizer"]
+    options = sharded_state.StateDictOptions(full_state_dict=True)
+    sharded_state.set_optimizer_state_dict(model, optimizer, moments, options=options)
 
 
-def peak_memory_gib(device):
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+def evaluate(run, step, config, stop=()):
+    """Sample, verify and vote on the run's data sets: rows in eval.jsonl, solutions in samples.jsonl.
 
-
-def training_step(policy, optimizer, rows, step, config, reference=None):
-    """Sample, verify, score, update once: (a line for metrics.jsonl, the step's Solutions, their texts, rewards and scores)."""
-    model, device, G = policy.model, policy.model.device, config.group_size
-    clock = [time.perf_counter()]
-    prompts = [row["prompt"] for row in rows]
-    u = uniforms(len(rows) * G, config.max_response_tokens, "train", config.seed, step)
-    solutions = sample_together(policy, prompts, G, u, config)
-    responses, prompts = solutions.responses(), [p for p in prompts for _ in range(G)]
-    texts = policy.tokenizer.batch_decode(responses, skip_special_tokens=True)
-    clock.append(time.perf_counter())
-    complete = solutions.complete
-    rewards = torch.tensor([reward(text, rows[i // G]["answer"], strict=True) for i, text in enumerate(texts)], device=device)
-    rewards = torch.where(complete, rewards, 0.0)  # a cut solution earns nothing, but its tokens stay in the policy loss
-    clock.append(time.perf_counter())
-
-    c_ref, ref_logps = policy.c_ref, None
-    if reference is not None:
-        ref_logps, exact = score(reference, prompts, responses, policy.token, config.temperature, config.micro_batch_tokens)
-        c_ref = exact if config.exact_reference else c_ref
-    # The schedule: first only GRPO, then the grade is learnt, and only a learnt grade has a say in the advantage.
-    alpha = config.alpha if step >= config.reasoning_warmup else 0.0
-    tau = config.tau if alpha and step >= config.reasoning_warmup + config.self_reward_warmup else 0.0
-    scores = grade(solutions.logp_zc, c_ref, config)  # the sampler has read z_c already: no second pass
-    advantages = group_advantages(rewards, G)
-    if tau:
-        advantages = mix_advantages(advantages, scores, complete, G, tau, config.min_std)
-    figures = update(model, optimizer, prompts, solutions, rewards, advantages, alpha, c_ref, policy.token, config, ref_logps)
-    clock.append(time.perf_counter())
-
-    sampling, verifying, training = (b - a for a, b in zip(clock, clock[1:]))
-    right, tokens = complete & (rewards > 0.5), int(solutions.lengths.sum())
-    grades = grade_metrics(scores[complete].cpu(), rewards[complete].cpu())
-    return {
-        "step": step + 1, "reward": rewards.mean().item(), "reward_std": rewards.view(-1, G).std(1).mean().item(), **figures,
-        "lr": config.lr, "response_tokens": tokens / len(texts), "complete": complete.double().mean().item(),
-        **{name: number(value) for name, value in grades.items()},
-        "logp_zc_right": number(solutions.logp_zc[right].mean()),
-        "logp_zc_wrong": number(solutions.logp_zc[complete & ~right].mean()),
-        "log_z": number(log_partition_now(solutions.logp_zc[right], config.beta)),
-        "seconds": clock[-1] - clock[0], "sample_seconds": sampling, "verify_seconds": verifying, "train_seconds": training,
-        "sample_tokens_per_s": tokens / sampling, "train_tokens_per_s": (tokens + sum(map(len, prompts))) / training,
-        "peak_memory_gib": peak_memory_gib(device)}, solutions, texts, rewards, scores
-
-
-TABLE = ("mean@1", "pass@{n}", "maj@{n}", "weighted@{n}", "best@{n}", "f1", "auroc", "ece")
-
-
-def print_table(rows):
-    """Evaluation rows, first and last of each data set, with half-widths of their 95% intervals."""
-    names = [name.format(n=rows[-1]["n"]) for name in TABLE]
-    print(f"\n{'data':<24}{'step':>6} " + "".join(f"{name:>15}" for name in names))
-    for data in dict.fromkeys(row["data"] for row in rows):
-        of_data = [row for row in rows if row["data"] == data]
-        for row in of_data[:1] + of_data[1:][-1:]:
-            cells = ("–" if row.get(k) is None else f"{row[k]:.3f} ±{(row[k + '_ci'][1] - row[k + '_ci'][0]) / 2:.3f}" for k in names)
-            print(f"{data[-24:]:<24}{row['step']:>6} " + "".join(f"{cell:>15}" for cell in cells))
-
-
-def train(config, watch_signals=list):
-    """The whole run: load, warm-start, measure c_ref, train, evaluate, save. Returns the rows of eval.jsonl.
-
-    Writes config.json, metrics.jsonl, eval.jsonl, samples.jsonl and checkpoint/ into the run's folder, nothing before all that
-    the user gave has been looked at. Raises UserError for whatever the user can mend. `watch_signals`, called when training
-    begins, returns a list; once that is no longer empty the step in hand is finished, saved, and the run ends.
+    What was done before the run was stopped is kept: the rows, or the whole problems among this step's solutions.
     """
-    # ---- what the run starts from
-    check(config)
-    device = choose_device(config.device)
-    if WORLD > 1:
-        join(device)
-    out, saved, held = open_folder(config)
-    problems = load_problems(config.data, True, config)
-    eval_sets = {name: load_problems(name, False, config) for name in config.eval_data} if config.eval_every else {}
-    warmed = (out / "warm_start").exists()
-    start_model, warming = str(out / "warm_start") if warmed else config.model, config.warm_start_steps > 0 and not warmed
-    if saved:
-        state = read_json(saved / "laser.json", lambda told: {
-            "step": int(told["step"]), "param_dtype": str(told["param_dtype"]), "c_ref": float(told["laser"]["c_ref"]),
-            "c_ref_std": told["c_ref_std"] and float(told["c_ref_std"])})
-    else:
-        state = {"step": 0, "param_dtype": choose_dtype(config, device), "c_ref_std": None}
-        if config.resume:
-            print(f"there is no checkpoint in {out} yet: its run begins again", file=sys.stderr)
-    first = state["step"]
-    model, tokenizer = load_model(str(saved or start_model), device, state["param_dtype"], config.seed)
-    problems = add_prompts(problems, model, tokenizer, config, config.data)
-    eval_sets = {name: add_prompts(rows, model, tokenizer, config, name) for name, rows in eval_sets.items()}
-    eos_ids = end_tokens(model, tokenizer)
-    policy = Policy(model, tokenizer, eos_ids, choose_token(config.token, model, tokenizer, eos_ids), None)
-    print(f"{config.model}: {model.num_parameters():,} {state['param_dtype']} parameters on {device}{f' × {WORLD}' * (WORLD > 1)}; "
-          f"z_c is token {policy.token}; {len(problems)} problems; seed {config.seed}, run in {out}")
-    if warming:
-        warm_start(model, tokenizer, problems, config)
-        weights = {name: x.detach().clone() for name, x in model.named_parameters()}  # saved below, when all has been looked at
-    if WORLD > 1 or device.type == "cuda" and state["param_dtype"] == "float32":
-        join(device)
-        shard(model)
-    optimizer = make_optimizer(model, config.lr, config.weight_decay)
-    if saved:
-        try:
-            restore(optimizer, saved / "trainer.pt")
-        except Exception as error:  # torch.load raises many kinds
-            raise UserError(damaged(saved, error)) from error
-    elif config.c_ref is not None:
-        state["c_ref"] = config.c_ref
-    else:
-        state["c_ref"], state["c_ref_std"] = measure_c_ref(policy, problems, config)
-    policy = policy._replace(c_ref=state["c_ref"])
-    report_c_ref(policy.c_ref, state["c_ref_std"], config)
-
-    transformers.utils.logging.disable_progress_bar()  # one for every file saved would tear our own bar
-    if not held:
-        held = lock(out)
-        if RANK == 0:
-            refuse_used(out)  # another run may have begun there meanwhile
-    replace_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
-    if warming:
-        replace_folder(out / "warm_start", lambda folder: model.save_pretrained(folder, state_dict=weights),
-                       tokenizer.save_pretrained)
-    reference = None
-    if config.kl or config.exact_reference:  # the starting model, frozen; in memory only if an option asks for it
-        if WORLD > 1:
-            dist.barrier()  # the warm start is on the disk
-        dtype = "bfloat16" if device.type == "cuda" else state["param_dtype"]
-        reference, _ = load_model(str(out / "warm_start") if config.warm_start_steps else config.model, device, dtype, config.seed)
-        reference.resize_token_embeddings(model.get_input_embeddings().weight.size(0))
-        reference.requires_grad_(False)
-    read_back(out / "metrics.jsonl", first)
-    results = read_back(out / "eval.jsonl", first, "data", "n")
-    if config.tensorboard:
-        from torch.utils.tensorboard import SummaryWriter  # an extra package, which `check` has looked for
-    board = SummaryWriter(out, purge_step=first + 1) if config.tensorboard and RANK == 0 else None
-    stop = watch_signals()
-
-    def log(file, row, prefix=""):
-        append_json(out / file, row)
-        for name, value in row.items() if board else ():
-            if isinstance(value, (int, float)):
-                board.add_scalar(prefix + name, value, row["step"])
-
-    def stopping():
-        return bool(add_up(torch.tensor(len(stop))))  # a signal to one process is one to all
-
-    def evaluate_all(step):
-        if [row["data"] for row in results if row["step"] == step] == list(eval_sets):
-            return  # done before the run was stopped
-        results[:] = read_back(out / "eval.jsonl", step - 1)
-        done = read_back(out / "samples.jsonl", step, *SAMPLE) if step == first else []  # of an interrupted evaluation
-        done = [row for row in done if row["step"] == step]
-        for row in evaluate(policy, eval_sets, step, config, out, done, reference, stopping):
-            results.append(row)
-            log("eval.jsonl", row, f"{row['data']}/")
-
-    # ---- training
-    bar = progress(range(first, config.steps), initial=first, total=config.steps, desc="training")
-    for step in bar:
-        done = step
-        if config.eval_every and step % config.eval_every == 0:
-            evaluate_all(step)
-        if not stopping():
-            rows = problems_of_step(problems, step, config)
-            line, solutions, texts, rewards, scores = training_step(policy, optimizer, rows, step, config, reference)
-            log("metrics.jsonl", line)
-            done = step + 1
-            bar.set_postfix(reward=f"{line['reward']:.2f}", f1="–" if line["f1"] is None else f"{line['f1']:.2f}",
-                            tokens_per_s=f"{line['sample_tokens_per_s']:.0f}")
-            if step % max(1, config.steps // 8) == 0:
-                verdict = f"self-reward {scores[0]:.2f}" if solutions.complete[0] else "cut, so without self-reward"
-                bar.write(f"step {done}: {rows[0]['problem'][-200:]!r} → {texts[0][-200:]!r}: reward {rewards[0]:.0f}, {verdict}")
-        ending = stopping()
-        if ending or done == config.steps or config.save_every and done % config.save_every == 0:
-            save(out, policy, optimizer, done, state["c_ref_std"], config)
-        if ending:
-            bar.close()
-            print(f"stopped after step {done}; continue with --resume", file=sys.stderr)
-            return results
-    if config.eval_every:
-        evaluate_all(max(first, config.steps))
-        if stopping():
-            print("stopped in the last evaluation; continue with --resume", file=sys.stderr)
-    if results:
-        print_table(results)
-    return results
+    n, path, kept = config.eval_n, run.out / "samples.jsonl", {}
+    if [row["data"] for row in run.results if row["step"] == step] == list(run.eval_sets):
+        return
+    run.results[:] = read_log(run.out / "eval.jsonl", step - 1)
+    known = [row for row in read_log(path, keys=("data", "problem", "gold")) if row["step"] == step]
+    for name, problems in run.eval_sets.items():
+        kept[name] = [row for row in known if row["data"] == name]
+        asked = [(row["problem"], row["answer"]) for row in repeated(problems, n)]
+        if [(row["problem"], row["gold"]) for row in kept[name]] != asked[: len(kept[name])]:
+            fail(f"{path} holds solutions of other problems than {name} has now; name another folder with --out.")
+        del kept[name][len(kept[name]) // n * n :]
+    asked_to_stop(stop)  # a meeting: all have read before the first one writes
+    write_text(path, json_lines(itertools.chain(*kept.values())))
+    for name, problems in run.eval_sets.items():
+        samples = kept[name]
+        for i in progress(range(len(samples) // n, len(problems), 64), desc=name, leave=False, delay=2):
+            if asked_to_stop(stop):
+                return
+            more = solve(run.policy, problems[i : i + 64], config, name, run.reference)
+            more = [{"step": step, **row} for row in more]
+            append_log(path, *more)
+            samples += more
+        figures = summarise(samples, n, config.beta)
+        run.results.append({"step": step, "data": name, "problems": len(problems), "n": n, **figures})
+        log(run, "eval.jsonl", run.results[-1], f"{name}/")
 
 
-# --------------------------------------------------------------------------------------------------------- test time
+# ------------------------------------------------------------------------------------------------------- test time
 
 
 def load_grader(config):
-    """The Policy of a trained --model. Raises UserError if it is not known how it grades itself."""
+    """The Policy of a trained --model, if it is known how it grades itself."""
     if config.token is None or config.c_ref is None:
-        raise UserError(f"{config.model} is no checkpoint of this program, so its z_c is unknown; give --token and --c_ref (and "
-                        "--beta).")
+        fail(f"{config.model} is no checkpoint of this program, so its z_c is unknown; give --token and --c_ref (and "
+             "--beta).")
     device = choose_device(config.device)
-    dtype = config.param_dtype if config.param_dtype != "auto" else "bfloat16" if device.type == "cuda" else "float32"
-    model, tokenizer = load_model(config.model, device, dtype, config.seed)
-    eos_ids = end_tokens(model, tokenizer)
-    return Policy(model, tokenizer, eos_ids, choose_token(config.token, model, tokenizer, eos_ids), config.c_ref)
+    dtype = "float32" if device.type == "cpu" else "bfloat16"
+    return load_policy(config, config.model, device, dtype if config.param_dtype == "auto" else config.param_dtype)
 
 
 def ask(config):
-    """Sample solutions of one problem, and print each distinct answer with its votes, its summed self-reward and a solution."""
-    try:
+    """Sample solutions of one problem, and print each distinct answer with its votes, its self-reward, a solution."""
+    with explained("--ask is not in UTF-8 (ERROR); convert it, for example with iconv."):
         problem = (sys.stdin.read() if config.ask == "-" else config.ask).strip()
         problem.encode()
-    except UnicodeError as error:
-        raise UserError("--ask is not in UTF-8; convert it, for example with iconv.") from error
     if not problem:
-        raise UserError("--ask has no problem to solve; write one after it, or `-` and pipe one in.")
+        fail("--ask has no problem to solve; write one after it, or `-` and pipe one in.")
     policy = load_grader(config)
     rows = add_prompts([{"problem": problem, "answer": ""}], policy.model, policy.tokenizer, config, "--ask")
     samples = solve(policy, rows, config)
-    classes = group([row["answer"] for row in samples])
     trust = [min(max(row["self_reward"] or 0.0, 0.0), 1.0) for row in samples]
-    votes = {c: [i for i, other in enumerate(classes) if other == c] for c in dict.fromkeys(classes) if c is not None}
-    ranked = sorted(votes, key=lambda c: (-sum(trust[i] for i in votes[c]), -len(votes[c])))
+    classes = group([row["answer"] for row in samples])
+    voters = {c: [i for i, other in enumerate(classes) if other == c] for c in set(classes) - {None}}
+    total = {c: sum(trust[i] for i in voters[c]) for c in voters}
+    ranked = sorted(voters, key=lambda c: (-total[c], -len(voters[c]), c))
     for c in ranked:
-        best = max(votes[c], key=trust.__getitem__)
-        print(f"{samples[c]['answer']}: {len(votes[c])} of {len(samples)} votes, self-reward {sum(trust[i] for i in votes[c]):.2f} in "
-              f"all, {trust[best]:.2f} for\n    {samples[best]['response'].strip()}")
-    if not ranked:
+        best = max(voters[c], key=trust.__getitem__)
+        say(f"{samples[c]['answer']}: {len(voters[c])} of {len(samples)} votes, self-reward {total[c]:.2f} in all, "
+            f"{trust[best]:.2f} for\n    {samples[best]['response'].strip()}")
+    if ranked:  # the best guess of the chance to be right: the mean self-reward of the solutions that say so
+        confidence = total[ranked[0]] / len(voters[ranked[0]])
+        say(f"weighted vote: {samples[ranked[0]]['answer']}, confidence {confidence:.2f}")
+    else:
         cut = sum(not row["complete"] for row in samples)
-        print(f"no answer in {len(samples)} solutions, {cut} of them cut; raise --max_response_tokens or --eval_n")
-        return
-    # the best guess of the chance to be right: the mean grade of the solutions that give the answer
-    confidence = sum(trust[i] for i in votes[ranked[0]]) / len(votes[ranked[0]])
-    print(f"weighted vote: {samples[ranked[0]]['answer']}, confidence {confidence:.2f}")
+        say(f"no answer in {len(samples)} solutions, {cut} of them cut; raise --max_response_tokens or --eval_n")
 
 
 def score_file(config):
     """Teacher-forced self-rewards of the (problem, response) rows of a jsonl file: --out gets both, once all are known."""
     out = Path(config.out or f"{config.score}.scored.jsonl")
     if out.exists():
-        raise UserError(f"{out} exists; name another file with --out.")
-    try:
-        rows = [json.loads(line) for line in Path(config.score).read_text().split("\n") if line.strip()]
-        pairs = [(row["problem"], row["response"]) for row in rows]
-        "".join(itertools.chain(*pairs)).encode()  # raises unless all of it is text
-        if not rows or not all(problem for problem, _ in pairs):
+        fail(f"{out} exists; name another file with --out.")
+    with explained(f"Cannot read {config.score} (ERROR); give a jsonl file with `problem` and `response` in every row."):
+        rows = [json.loads(line) for line in Path(config.score).read_text("utf-8").split("\n") if line.strip()]
+        problems, texts = ([row[key] for row in rows] for key in ("problem", "response"))
+        "".join(problems + texts).encode()  # raises unless all of it is text
+        if not rows or not all(problems):
             raise ValueError("no rows, or an empty problem")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"Cannot read {config.score} ({one_line(error)}); give a jsonl file with `problem` and `response` in every "
-                        "row.") from error
     policy = load_grader(config)
-    prompts = encode_prompts(policy.tokenizer, [problem for problem, _ in pairs], config.prompt_suffix)
+    prompts = encode_prompts(policy.tokenizer, problems, config.prompt_suffix)
     if not all(prompts):
-        raise UserError(f"Row {prompts.index([]) + 1} of {config.score} has a problem that is empty in this tokenizer; drop it.")
-    ends = [[row["last_token"]] if row.get("last_token") in policy.eos_ids else policy.eos_ids[:1] for row in rows]
-    responses = [policy.tokenizer(response, add_special_tokens=False)["input_ids"] + end for (_, response), end in zip(pairs, ends)]
-    beside = out.with_name(out.name + ".new")
-    with beside.open("w") as file:
-        for i in tqdm(range(0, len(rows), 64), desc="scoring"):
-            part = slice(i, i + 64)
-            _, logp_zc = score(policy.model, prompts[part], responses[part], policy.token, budget=config.micro_batch_tokens)
-            for row, at_zc, value in zip(rows[part], logp_zc.tolist(), grade(logp_zc, policy.c_ref, config).tolist()):
-                cut = row.get("complete") is False  # its last token was not EOS, so there is no grade to read
-                file.write(json.dumps({**row, "logp_zc": None if cut else at_zc, "self_reward": None if cut else value}) + "\n")
-    beside.rename(out)
-    print(f"{len(rows)} self-rewards in {out}")
+        fail(f"Row {prompts.index([]) + 1} of {config.score} has a problem that is empty in this tokenizer; drop it.")
+    responses = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    for ids, row in zip(responses, rows):
+        ids.append(row["last_token"] if row.get("last_token") in policy.eos_ids else policy.eos_ids[0])
+    _, logp_zc = score(policy.model, prompts, responses, policy.token, config)
+    values = zip(logp_zc.tolist(), self_reward_of(logp_zc, policy.c_ref, config).tolist())
+    for row, (at_zc, value) in zip(rows, values):
+        cut = row.get("complete") is False  # its last token was not EOS, so there is nothing to read
+        row.update({"logp_zc": None if cut else at_zc, "self_reward": None if cut else value})
+    write_text(out, json_lines(rows))
+    say(f"{len(rows)} self-rewards in {out}")
 
 
 def evaluate_only(config):
-    """The benchmark table of a trained model. Finished problems are kept in --out, so an interrupted evaluation goes on there."""
+    """The benchmark table of a trained model. Finished problems are kept in --out: an interrupted evaluation goes on."""
     out = Path(config.out or f"runs/eval-{Path(config.model).name}")
-    if (out / "config.json").exists():
-        changed = changed_settings(out / "config.json", config)
-        if changed:
-            raise UserError(f"{out} holds something else than this evaluation ({', '.join(changed)}); name another folder with "
-                            "--out.")
-    else:
+    if not (out / "config.json").exists():
         refuse_used(out)
+    elif changed := changed_settings(out / "config.json", config):
+        fail(f"{out} holds something else than this evaluation ({', '.join(changed)}); name another folder with --out.")
     if WORLD > 1:
         join(choose_device(config.device))
-    told = Path(config.model) / "laser.json"
-    step = read_json(told, lambda told: int(told["step"])) if told.exists() else 0
-    done = read_back(out / "samples.jsonl", math.inf, *SAMPLE)
-    if any(row["step"] != step for row in done):
-        raise UserError(f"{out} holds the evaluation of another step of {config.model}; name another folder with --out.")
+    stored = Path(config.model) / "laser.json"
+    step = read_json(stored, lambda metadata: int(metadata["step"])) if stored.exists() else 0
+    if any(row["step"] != step for row in read_log(out / "samples.jsonl")):
+        fail(f"{out} holds the evaluation of another step of {config.model}; name another folder with --out.")
     policy = load_grader(config)
-    sets = {name: add_prompts(load_problems(name, False, config), policy.model, policy.tokenizer, config, name)
-            for name in config.eval_data}
-    held = lock(out)
-    replace_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
-    rows = evaluate(policy, sets, step, config, out, done)
-    rows += [mean_of_sets(rows)] * (len(rows) > 1)
-    replace_text(out / "eval.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    print_table(rows)
-    print_reliability([row for row in rows if "reliability" in row])
-    del held
+    sets = {name: load_problems(name, False, config) for name in config.eval_data}
+    sets = {name: add_prompts(rows, policy.model, policy.tokenizer, config, name) for name, rows in sets.items()}
+    lock = take_lock(out)
+    write_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
+    write_text(out / "eval.jsonl", "")
+    run = types.SimpleNamespace(policy=policy, eval_sets=sets, reference=None, out=out, lock=lock, results=[], tracker=None)
+    evaluate(run, step, config)
+    rows = run.results
+    if len(rows) > 1:
+        mean = {"step": step, "data": "mean", "problems": sum(row["problems"] for row in rows), "n": config.eval_n}
+        for key in [key for key in rows[0] if f"{key}_ci" in rows[0]]:
+            values = [row[key] for row in rows]
+            mean[key] = None if None in values else sum(values) / len(values)
+        log(run, "eval.jsonl", mean)
+    print_table(rows + ([mean] if len(rows) > 1 else []))
+    for row in rows:
+        bins = [f"{mean:.2f} → {right:.2f} ({count})" for count, mean, right in row["reliability"] if count]
+        say(f"\n{row['data']}: self-reward → share of right solutions (how many): {', '.join(bins)}")
+        figures = [f"{key} {shown(row[key])}" for key in ("tpr", "tnr", "length_correlation")]
+        say(f"{', '.join(figures)}; self-rewarding took {row['self_reward_tokens']} tokens in {row['seconds']:.1f} s")
 
 
 # -------------------------------------------------------------------------------------------------- the command line
 
 
+def check(config):
+    """Refuse settings that cannot work, with a sentence that says what to write instead."""
+    for name, hint in get_type_hints(Config, include_extras=True).items():
+        value = getattr(config, name)
+        if value == [""] or value == "" and name not in ("ask", "prompt_suffix", "track"):
+            fail(f"--{name} is empty; give it a value or drop it.")
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            fail(f"--{name} must be one of {', '.join(get_args(hint))}.")
+        if get_origin(hint) is Annotated and not hint.__metadata__[0](value):
+            fail(f"--{name} must be {hint.__metadata__[1]}.")
+    tasks = (config.ask is not None) + bool(config.score) + config.eval_only
+    training, warming = not tasks, config.warm_start_steps > 0
+    solutions = min(config.prompts_per_step, 32) * config.group_size
+    wrong = [
+        (config.temperature > 100, "--temperature must be at most 100."),
+        (config.group_size < 2, "--group_size must be 2 or more, as GRPO compares the solutions of one problem."),
+        (config.clip_low in (0, 1), "--clip_low must lie between 0 and 1."),
+        (config.c_ref is not None and not -math.inf < config.c_ref < 0,
+         "--c_ref is a log-probability: it must be negative."),
+        (config.self_loss == "ce" and config.exact_reference,
+         "--self_loss ce grades by π(z_c) itself and has no reference; drop --exact_reference."),
+        (tasks and config.exact_reference,
+         "--exact_reference is for training; self-rewards at test time use --c_ref."),
+        (config.c_ref is not None and config.exact_reference,
+         "--exact_reference takes the place of --c_ref; give one of them."),
+        (tasks > 1, "--ask, --score and --eval_only are different tasks; give one of them."),
+        (WORLD > 1 and tasks and not config.eval_only,
+         "--ask and --score need one process; start them without torchrun."),
+        (training and solutions < WORLD, f"{WORLD} processes need more solutions a step; raise --prompts_per_step."),
+        (training and config.steps > 0 and config.temperature == 0,
+         "--temperature 0 samples G equal solutions; training needs more than 0."),
+        (warming and config.data not in PAIRS,
+         "--warm_start_steps needs worked solutions, which only --data pairs has; set it to 0."),
+        (warming and not config.model.endswith(".json"),
+         "--warm_start_steps is for random weights; set it to 0 for a trained model."),
+        (config.track and importlib.util.find_spec(config.track) is None,
+         f"--track {config.track} needs that package: pip install {config.track}, or drop the flag."),
+    ]
+    for is_wrong, sentence in wrong:
+        if is_wrong:
+            fail(sentence)
+
+
 def parse(arguments):
-    """A Config from command-line words: the defaults, then the `laser` settings of a --model .json file, then the flags."""
-    parser = argparse.ArgumentParser(prog="laser.py", description=__doc__.split("\n")[0], allow_abbrev=False)
-
+    """A Config from command-line words: the defaults, then the `laser` settings of a --model .json file or checkpoint,
+    or those of the run that --resume continues, then --config, then the flags."""
     def refuse(message):
-        raise UserError(message[0].upper() + message[1:] + "; see --help.")
+        fail(message[0].upper() + message[1:] + "; see --help.")
 
+    parser = HfArgumentParser(Config, prog="laser.py", description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.error = refuse
-    section = None
-    for f in dataclasses.fields(Config):
-        default, section = f.default_factory(), parser.add_argument_group(f.metadata["group"]) if f.metadata["group"] else section
-        shown = "" if default is None else f" [{' '.join(default) if isinstance(default, list) else default}]"
-        options = {"help": (f.metadata["help"] + shown).replace("%", "%%"), "default": argparse.SUPPRESS}
-        if f.type is bool:
-            section.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, **options)
-        else:
-            kind = next(t for t in (int, float, str) if t.__name__ in str(f.type))
-            names = [f"--{f.name}", *(["--n"] if f.name == "eval_n" else [])]
-            section.add_argument(*names, type=kind, nargs="+" if isinstance(default, list) else None, metavar="X", **options)
-
-    def underscored(word):  # --group-size=4 → --group_size=4
-        flag, equals, value = word.partition("=")
-        if not word.startswith("--"):
-            return word
-        return flag.replace("-", "_").replace("__", "--", 1).replace("--no_", "--no-") + equals + value
-
-    flags = vars(parser.parse_args(list(map(underscored, sys.argv[1:] if arguments is None else arguments))))
-    model = flags.get("model", Config().model)
-    if model.endswith(".json") and not Path(model).exists() and (HERE / model).exists():
-        model = str(HERE / model)
-    if "model" in flags or model != Config().model:
-        flags["model"] = model
-
-    def complete(settings, source):
-        """The Config of the flags, and of a file's settings where they leave it open. These are read as if they were flags,
-        too, so that names and types are checked alike."""
-        words = []
-        for name, value in settings.items():
-            if isinstance(value, list):
-                words += [f"--{name}", *map(str, value)]
-            elif isinstance(value, bool):
-                words.append(f"--{name}" if value else f"--no-{name}")
-            elif value is not None:
-                words.append(f"--{name}={value}")
-        try:
-            return Config(**{**vars(parser.parse_args(words)), **flags})
-        except UserError as error:
-            raise UserError(f"In {source}: {error}") from error
-
-    if flags.get("resume"):  # what the flags leave open is as the run was started
-        stored = Path(flags.get("out") or default_out(model)) / "config.json"
-        if stored.exists():
-            return complete(read_json(stored, dict), stored)
-    # A .json architecture brings settings, and so does a checkpoint: how its self-reward is read, how its prompts were written.
-    source, settings = Path(model), {}
-    if model.endswith(".json"):
+    flags = parser.parse_args(arguments)
+    model, here = Path(flags.model), Path(__file__).parent
+    if flags.model.endswith(".json") and not model.exists() and (here / model).exists():
+        model = here / model
+    stored, settings = Path(flags.out or default_out(str(model))) / "config.json", []
+    if flags.resume and stored.exists():
+        settings.append((stored, read_json(stored)))  # what the flags leave open is as the run was started
+    elif flags.model.endswith(".json") or (model / "laser.json").exists():
+        source = model if flags.model.endswith(".json") else model / "laser.json"
         if not source.is_file():
-            raise UserError(f"There is no file {model}; give a .json architecture, a folder or a hub id.")
-    elif (source / "laser.json").exists():
-        source = source / "laser.json"
-    if source.suffix == ".json":
+            fail(f"There is no file {source}; give a .json architecture, a folder or a hub id.")
+        with explained(f"{source} is not a JSON object with a `laser` object in it (ERROR); mend it."):
+            settings.append((source, dict(json.loads(source.read_text("utf-8")).get("laser", {}))))
+    if flags.config:
+        with explained(f"Cannot read {flags.config} (ERROR); give a yaml or json file of settings."):
+            settings.append((flags.config, dict(yaml.safe_load(Path(flags.config).read_text("utf-8")))))
+    for source, values in settings:
+        # argparse reads words that are defaults as it reads flags: so types are checked alike
+        words = {key: list(map(str, x)) if isinstance(x, list) else str(x) for key, x in values.items() if x is not None}
+        unknown = sorted(set(words) - set(vars(flags)))
+        if unknown:
+            fail(f"In {source}: there is no setting {', '.join(unknown)}; see --help.")
+        parser.set_defaults(**words)
         try:
-            settings = dict(json.loads(source.read_text()).get("laser", {}))
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(f"{source} is not a JSON object with a `laser` object in it ({error}); mend it.") from error
-    return complete(settings, source)
+            flags = parser.parse_args(arguments)
+        except UserError as error:
+            fail(f"In {source}: {error}", error)
+    return Config(**{**vars(flags), "model": str(model) if model.suffix == ".json" else flags.model})
+
+
+def keep_freed_memory():
+    """Let the C library keep the blocks (below 32 MiB) that PyTorch frees: asking the kernel for fresh, zeroed pages at
+    every operation costs a third of the time of sampling and training on a CPU."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    for option, size in ((-1, 2**31 - 1), (-3, 2**25)) if mallopt else ():  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+        mallopt(option, size)
 
 
 def main(arguments=None):
-    """The command line. Returns the exit code: 0; 2 with one sentence on stderr for what the user can mend; 130 or 143 after
-    Ctrl-C or SIGTERM, which finish the step and save first (a second one does not wait)."""
-    stop = []
+    """The command line. Returns the exit code: 0; 2 with one sentence on stderr for what the user can mend; 130 or 143
+    after Ctrl-C or SIGTERM, which finish the step and save first (a second one does not wait)."""
+    keep_freed_memory()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ? for what it lacks
+    stop, config = [], None
 
     def on_signal(which, _):
         stop.append(which)
-        print("finishing the step, then saving" + "; once more to stop at once" * (WORLD == 1), file=sys.stderr)
+        print("finishing the step, then saving" + ("; once more to stop at once" if WORLD == 1 else ""), file=sys.stderr)
         if WORLD == 1:  # torchrun passes a Ctrl-C on that has reached us already
             signal.signal(which, signal.SIG_DFL)
 
@@ -2015,7 +2132,7 @@ def main(arguments=None):
         return stop
 
     try:
-        config = parse(arguments)
+        config = parse(sys.argv[1:] if arguments is None else arguments)
         check(config)
         if config.ask is not None:
             ask(config)
@@ -2023,8 +2140,6 @@ def main(arguments=None):
             score_file(config)
         elif config.eval_only:
             evaluate_only(config)
-        elif config.dry_run:
-            dry_run(config)
         else:
             train(config, watch_signals)
             if dist.is_initialized():
@@ -2032,17 +2147,16 @@ def main(arguments=None):
     except KeyboardInterrupt:  # before training, or at test time
         print("\nstopped; what was finished is written", file=sys.stderr)
         return 130
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
+    except (UserError, RuntimeError, MemoryError, OSError) as error:
+        sentence = str(error)
+        if out_of_memory(error):
+            sentence = (f"The memory is full; lower --micro_batch_tokens (now {config.micro_batch_tokens}), or --sample_rows "
+                        f"(now {config.sample_rows or 'chosen from free memory'}) if it happened while sampling.")
+        elif isinstance(error, OSError):
+            sentence = f"{one_line(error)}; check the path, its permissions and the room on the disk."
+        elif not isinstance(error, UserError):
             raise
-        print(f"laser.py: The memory is full; lower --micro_batch_tokens (now {config.micro_batch_tokens}), or --sample_rows "
-              f"(now {config.sample_rows or 'chosen from free memory'}) if it happened while sampling.", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"laser.py: {one_line(error)}; check the path, its permissions and the room on the disk.", file=sys.stderr)
-        return 2
-    except UserError as error:
-        print(f"laser.py: {error}", file=sys.stderr)
+        print(f"laser.py: {sentence}", file=sys.stderr)
         return 2
     return 128 + stop[0] if stop else 0
 

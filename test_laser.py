@@ -1,5 +1,6 @@
 """Each test holds an equation or a promise of laser.py against something independent of it: a closed form, a brute force, a
 second path through the code, an undisturbed run. `pytest` runs them all on a CPU."""
+import dataclasses
 import importlib.util
 import io
 import itertools
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import types
 import weakref
 from pathlib import Path
 
@@ -62,638 +64,6 @@ def model(request):
     return tiny_model(request.param)
 
 
-# ----------------------------------------------------------------------------------------------- the closed form
-
-
-def optimum_of_verification(logp_ref, token, beta):
-    """π maximising E[1(z = token)] − β KL(π ‖ π_ref), found by gradient ascent on logits: the problem as the paper states it."""
-    logits = logp_ref.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([logits], max_iter=5000, tolerance_grad=1e-13, tolerance_change=0, line_search_fn="strong_wolfe")
-
-    def loss():
-        optimizer.zero_grad()
-        logp = logits.log_softmax(-1)
-        value = -(logp.exp()[token] - beta * (logp.exp() * (logp - logp_ref)).sum())
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    return logits.detach().log_softmax(-1)
-
-
-@pytest.mark.parametrize("logit, beta", [(-6.0, 0.5), (-8.0, 0.25), (-3.0, 1.0)])
-def test_self_reward_is_the_closed_form_of_the_regularised_objective(logit, beta):
-    logp_ref = torch.tensor([0.3, -0.2, logit, 0.9, 0.1], dtype=torch.float64).log_softmax(-1)
-    optimum, c_ref = optimum_of_verification(logp_ref, 2, beta), logp_ref[2].item()
-    log_z = laser.log_partition(c_ref, beta)
-    # r̂ = β log(π*/π_ref) + β log Z = 1 exactly; the self-reward leaves β log Z out
-    assert laser.self_reward(optimum[2], c_ref, beta).item() + beta * log_z == pytest.approx(1, abs=1e-4)
-    # and the same Z can be read off the trained policy
-    assert laser.log_partition_now(optimum[2:3], beta).item() == pytest.approx(log_z, abs=1e-4)
-
-
-def test_self_reward_breaks_down_where_the_partition_function_is_not_one():
-    logp_ref = torch.tensor([0.0, 0.0, -8.0], dtype=torch.float64).log_softmax(-1)
-    c_ref = logp_ref[2].item()
-    small, large = (laser.self_reward(optimum_of_verification(logp_ref, 2, beta)[2], c_ref, beta).item() for beta in (0.25, 0.1))
-    assert small > 0.99 and large < 0.9  # at β = 0.1 a right answer would need π(z_c) = e^(-8.7 + 10) > 1
-    assert laser.log_partition(c_ref, 0.25) < 0.05 < 1 < laser.log_partition(c_ref, 0.1)
-
-
-def test_log_partition_values():
-    assert laser.log_partition(-23, 0.1) == pytest.approx(math.exp(-13), rel=1e-3)  # the paper's setting: 2e-6
-    assert laser.log_partition(-2, 0.5) == pytest.approx(math.log(1 + math.exp(-2) * (math.exp(2) - 1)), rel=1e-12)
-    assert laser.log_partition(-23, 1e-3) == pytest.approx(977, rel=1e-6)  # e^1000 must not overflow
-
-
-# ------------------------------------------------------------------------------------------ advantages and losses
-
-
-def test_group_advantages_against_the_statistics_module():
-    rewards = torch.tensor([1.0, 0, 0, 1, 1, 1, 0.5, 0.25, 0, 0, 0, 0])
-    for got, group in zip(laser.group_advantages(rewards, 4).view(-1, 4).tolist(), rewards.view(-1, 4).tolist()):
-        expected = [(r - statistics.mean(group)) / (statistics.stdev(group) + 1e-6) for r in group]
-        assert got == pytest.approx(expected, rel=1e-4, abs=1e-6)
-
-
-def test_mix_advantages_by_hand():
-    advantages = torch.tensor([1.0, -1, 0, 0, 2, -2])
-    self_rewards = torch.tensor([3.0, -5, 0.52, 0.5, 0.2, 0.9])  # clipped: 1, 0 | 0.52, 0.5 | 0.2, cut → 0
-    complete = torch.tensor([True, True, True, True, True, False])
-    got = laser.mix_advantages(advantages, self_rewards, complete, 2, tau=0.25, min_std=0.1)
-    a = math.sqrt(0.5)  # a pair x, y normalises to ±1/√2
-    assert got.tolist() == pytest.approx([0.75 + 0.25 * a, -0.75 - 0.25 * a, 0, 0, 1.5 + 0.25 * a, -1.5 - 0.25 * a], rel=1e-4)
-    assert torch.equal(laser.mix_advantages(advantages, self_rewards, complete, 2, 0.0, 0.0), advantages)
-    three = laser.mix_advantages(torch.zeros(3), torch.tensor([3.0, 0.5, -5]), torch.ones(3).bool(), 3, 1.0, 0.1)  # clipped: 1, 0.5, 0
-    assert three.tolist() == pytest.approx([1, 0, -1], abs=1e-4)
-
-
-def test_policy_loss_by_hand():
-    old = torch.zeros(3, 2)
-    ratio = torch.tensor([[1.5, 0.5], [1.5, 0.5], [1.1, 99.0]])
-    mask = torch.tensor([[True, True], [True, True], [True, False]])
-    advantages = torch.tensor([2.0, -3.0, 1.0])
-    got = laser.policy_loss(ratio.log(), old, advantages, mask, clip_low=0.2, clip_high=0.3)
-    # min(ρA, clip(ρ)A): gains capped at 1.3 for A > 0; losses floored at 0.8 for A < 0, never capped
-    assert got.item() == pytest.approx(-((1.3 + 0.5) * 2 - (1.5 + 0.8) * 3 + 1.1) / 5, rel=1e-5)
-
-
-def test_policy_gradient_at_ratio_one_is_advantage_times_the_score():
-    logps = torch.randn(3, 5, requires_grad=True)
-    advantages, mask = torch.tensor([1.0, -2.0, 0.5]), torch.arange(5) < torch.tensor([[5], [2], [1]])
-    laser.policy_loss(logps, logps.detach(), advantages, mask, 0.2, 0.2).backward()
-    assert torch.allclose(logps.grad, -advantages[:, None] * mask / 8)
-
-
-@pytest.mark.parametrize("balanced", [True, False])
-def test_self_reward_loss_by_brute_force(balanced):
-    generator = torch.Generator().manual_seed(0)
-    scores, rewards = torch.randn(40, generator=generator) * 2, (torch.rand(40, generator=generator) < 0.3).float()
-    complete = torch.rand(40, generator=generator) < 0.8
-    kept = [i for i in range(40) if complete[i]]
-    right, wrong = [sum(rewards[i] == r for i in kept).item() for r in (1, 0)]
-    weights = {1.0: (right + wrong) / (2 * right), 0.0: (right + wrong) / (2 * wrong)} if balanced else {1.0: 1, 0.0: 1}
-    expected = sum(weights[rewards[i].item()] * (scores[i] - rewards[i]).item() ** 2 for i in kept) / len(kept)
-    assert laser.self_reward_loss(scores, rewards, complete, balanced).item() == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize("reward, complete", [(1.0, True), (0.0, True), (0.0, False)])
-def test_self_reward_loss_with_an_empty_class_or_nothing_complete(reward, complete):
-    scores = torch.full((6,), -torch.inf if not complete else 0.25, requires_grad=True)
-    loss = laser.self_reward_loss(scores, torch.full((6,), reward), torch.full((6,), complete))
-    loss.backward()
-    # with one class only, that class carries the weight 1/2 of the definition
-    assert loss.item() == pytest.approx((0.25 - reward) ** 2 / 2 if complete else 0)
-    assert torch.isfinite(scores.grad).all()
-
-
-def test_cross_entropy_and_kl_against_torch():
-    logp_zc = torch.tensor([-0.2, -3.0, -7.0, -1.0]).double()
-    rewards, complete = torch.tensor([1.0, 0, 1, 0]).double(), torch.tensor([True, True, True, False])
-    expected = F.binary_cross_entropy(logp_zc[:3].exp(), rewards[:3], reduction="none")
-    got = laser.self_reward_cross_entropy(logp_zc, rewards, complete, balanced=False)
-    assert got.item() == pytest.approx(expected.mean().item(), rel=1e-6)
-    # k3 is an unbiased estimate: its mean under π is the KL divergence
-    logp, logq = torch.randn(50).double().log_softmax(-1), torch.randn(50).double().log_softmax(-1)
-    k3 = torch.stack([laser.kl_penalty(a.view(1, 1), b.view(1, 1), torch.ones(1, 1, dtype=torch.bool)) for a, b in zip(logp, logq)])
-    assert (logp.exp() * k3).sum().item() == pytest.approx((logp.exp() * (logp - logq)).sum().item(), rel=1e-9)
-
-
-# ------------------------------------------------------------------------------------------------------- sampling
-
-
-def full_forward(model, prompt, response):
-    """Logits (len(response) + 1, V) in float64 that predict the response and what follows it: transformers, no cache, no padding."""
-    with torch.no_grad():
-        return model.double()(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 :]
-
-
-def test_sampler_agrees_with_a_teacher_forced_float64_forward(model):
-    solutions = draw(model, T=10)
-    reference = tiny_model(model.config.model_type)
-    assert solutions.complete.any() and not solutions.complete.all()
-    for i, (prompt, response) in enumerate(zip(repeated(PROMPTS, 4), solutions.responses())):
-        logp = full_forward(reference, prompt, response).log_softmax(-1)
-        expected = logp[range(len(response)), response]
-        assert torch.allclose(solutions.logps[i, : len(response)].double(), expected, atol=1e-4)
-        assert bool(solutions.complete[i]) == (response[-1] == EOS) and EOS not in response[:-1]
-        assert len(response) == 10 or response[-1] == EOS
-        if solutions.complete[i]:  # z_c is what would follow EOS
-            assert solutions.logp_zc[i].item() == pytest.approx(logp[len(response), ZC].item(), abs=1e-4)
-        else:
-            assert solutions.logp_zc[i] == -math.inf
-
-
-def test_scoring_agrees_with_a_teacher_forced_float64_forward(model):
-    solutions = draw(model)
-    prompts, responses = repeated(PROMPTS, 4), solutions.responses()
-    logps, logp_zc = laser.score(model, prompts, responses, ZC, temperature=0.7, budget=40)
-    reference = tiny_model(model.config.model_type)
-    for i, (prompt, response) in enumerate(zip(prompts, responses)):
-        logits = full_forward(reference, prompt, response)
-        expected = (logits / 0.7).log_softmax(-1)[range(len(response)), response]
-        assert torch.allclose(logps[i, : len(response)].double(), expected, atol=1e-4)
-        assert (logps[i, len(response) :] == 0).all()
-        # the grade is read at temperature 1 whatever the policy's temperature
-        assert logp_zc[i].item() == pytest.approx(logits.log_softmax(-1)[len(response), ZC].item(), abs=1e-4)
-
-
-def test_greedy_sampling_equals_generate(model):
-    solutions = draw(model, group_size=1, T=12, temperature=0)
-    for prompt, response in zip(PROMPTS, solutions.responses()):
-        expected = model.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=12, do_sample=False)
-        assert response == expected[0, len(prompt) :].tolist()
-
-
-@pytest.mark.parametrize("max_rows", [1, 3, 5, 100])
-def test_the_same_solutions_whatever_runs_beside_them(model, max_rows):
-    expected, got = draw(model, max_rows=16), draw(model, max_rows=max_rows)
-    assert got.responses() == expected.responses() and torch.equal(got.complete, expected.complete)
-    assert torch.allclose(got.logps, expected.logps, atol=1e-5) and torch.allclose(got.logp_zc, expected.logp_zc, atol=1e-5)
-
-
-def test_the_same_solutions_however_long_finished_rows_linger(model, monkeypatch):
-    """As on a GPU, where who has finished is looked at now and then: rows cut at T linger, with no slot left in the cache."""
-    alone = draw(model, max_rows=3)
-    monkeypatch.setattr(laser, "PATIENCE", {"cpu": 16})
-    lingering = draw(model, max_rows=3)
-    assert not alone.complete.all() and torch.equal(alone.tokens, lingering.tokens) and torch.equal(alone.lengths, lingering.lengths)
-    assert torch.allclose(alone.logps, lingering.logps, atol=1e-5) and torch.allclose(alone.logp_zc, lingering.logp_zc, atol=1e-5)
-
-
-def test_the_second_half_of_the_problems_alone_gives_the_same_solutions(model):
-    u = laser.uniforms(16, 12, "test", 0)
-    both, half = laser.sample(model, PROMPTS, 4, u, [EOS], ZC), laser.sample(model, PROMPTS[2:], 4, u[8:], [EOS], ZC)
-    assert both.responses()[8:] == half.responses()
-
-
-def test_every_eos_token_ends_a_solution_and_is_what_the_grade_follows(model):
-    solutions = draw(model, eos_ids=[EOS, EOS2], group_size=16, T=20)
-    ends = {r[-1] for r, done in zip(solutions.responses(), solutions.complete) if done}
-    assert ends == {EOS, EOS2}
-    assert not any({EOS, EOS2} & set(r[:-1]) for r in solutions.responses())
-    _, logp_zc = laser.score(model, repeated(PROMPTS, 16), solutions.responses(), ZC)
-    assert torch.allclose(solutions.logp_zc[solutions.complete], logp_zc[solutions.complete], atol=1e-4)
-
-
-def test_inverse_cdf_sampling_has_the_frequencies_of_the_softmax(model):
-    n = 5000  # u on a grid hits every token n·p times, give or take one
-    u = (torch.arange(n)[:, None] + 0.5) / n
-    solutions = laser.sample(model, [PROMPTS[0]], n, u, [EOS], ZC, temperature=0.8)
-    logits = full_forward(tiny_model(model.config.model_type), PROMPTS[0], [])[0]
-    counts = torch.bincount(solutions.tokens[:, 0], minlength=V)
-    assert (counts - n * (logits / 0.8).softmax(-1)).abs().max() <= 1.001
-
-
-def test_a_solution_is_complete_if_its_last_token_allowed_is_eos():
-    solutions = draw(tiny_model(), group_size=32, T=3)
-    ends = [response[-1] == EOS for response in solutions.responses()]
-    assert solutions.complete.tolist() == ends and solutions.logp_zc.isfinite().tolist() == ends
-    assert any(end and length == 3 for end, length in zip(ends, solutions.lengths.tolist())) and not all(ends)
-
-
-def test_uniform_numbers_differ_by_stream_and_never_are_zero():
-    a, b = laser.uniforms(50, 50, "train", 0, 1), laser.uniforms(50, 50, "train", 0, 2)
-    assert torch.equal(a, laser.uniforms(50, 50, "train", 0, 1)) and not torch.equal(a, b)
-    assert a.min() > 0 and a.max() <= 1
-
-
-# -------------------------------------------------------------------------------------------------------- scoring
-
-
-def test_chunked_logps_equal_the_naive_ones_and_so_do_their_gradients(monkeypatch):
-    monkeypatch.setattr(laser, "LOGITS_AT_A_TIME", 3 * V)  # 3 of 10 tokens at a time
-    head, hidden = torch.nn.Linear(8, V, bias=False).double(), torch.randn(10, 8, dtype=torch.float64, requires_grad=True)
-    targets, temperature = torch.randint(V, (10,)), torch.rand(10).double() + 0.5
-    weight = torch.randn(10, dtype=torch.float64)
-    for form in (lambda: laser.chosen_logps(head, hidden, targets, temperature),
-                 lambda: (head(hidden) / temperature[:, None]).log_softmax(-1)[range(10), targets]):
-        hidden.grad = head.weight.grad = None
-        value = form()
-        (value * weight).sum().backward()
-        if form.__code__.co_names[0] == "laser":
-            expected = value.detach(), hidden.grad, head.weight.grad
-    # the head's logits are float32 by design, as in training
-    assert all(torch.allclose(x.double(), y, atol=1e-5) for x, y in zip(expected, (value, hidden.grad, head.weight.grad)))
-
-
-# ----------------------------------------------------------------------------------------------------- one update
-
-
-def brute_force_loss(model, prompts, solutions, rewards, advantages, config, c_ref, alpha):
-    """The joint loss of METHOD's section 3 from full logits, one solution at a time, with loops only."""
-    policy, tokens, errors = 0.0, 0, {0.0: [], 1.0: []}
-    for i, (prompt, response) in enumerate(zip(prompts, solutions.responses())):
-        logp = model(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
-        for t, y in enumerate(response):
-            policy = policy - advantages[i] * logp[len(prompt) - 1 + t, y]
-        tokens += len(response)
-        if solutions.complete[i]:
-            score = config.beta * (logp[len(prompt) + len(response) - 1, ZC] - c_ref)
-            errors[rewards[i].item()].append((score - rewards[i]) ** 2)
-    classes = [sum(e) / (2 * len(e)) for e in errors.values() if e]
-    return policy / tokens + alpha * sum(classes)
-
-
-def step_of(model, rewards=None, T=8, **settings):
-    config = Config(**{"beta": 0.2, "grad_clip": 1e9, **settings})
-    solutions = draw(model, T=T)
-    rewards = (torch.arange(16) % 3 == 0).float() if rewards is None else rewards
-    advantages = laser.group_advantages(rewards, 4)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    figures = laser.update(model, optimizer, repeated(PROMPTS, 4), solutions, rewards, advantages, 0.7, -4.0, ZC, config)
-    gradient = {k: before[k] - v for k, v in model.state_dict().items()}
-    return gradient, figures, (before, solutions, rewards, advantages, config)
-
-
-@pytest.mark.parametrize("budget", [1, 30, 10**6])
-@pytest.mark.parametrize("pad", [PAD, EOS])
-def test_update_follows_the_gradient_of_the_joint_loss_however_it_is_cut(budget, pad):
-    """Also with pad = EOS, where masks made from token ids would lose EOS's gradient."""
-    got, figures, (before, solutions, rewards, advantages, config) = step_of(tiny_model(pad=pad), micro_batch_tokens=budget)
-    assert solutions.complete.any() and not solutions.complete.all()
-    model = tiny_model(pad=pad)
-    brute_force_loss(model, repeated(PROMPTS, 4), solutions, rewards, advantages, config, -4.0, 0.7).backward()
-    for name, parameter in model.named_parameters():
-        assert torch.allclose(got[name], parameter.grad, atol=2e-5, rtol=1e-3), name
-    assert figures["clip_fraction"] == 0 and figures["logp_mismatch"] < 1e-5
-    norm = sum(p.grad.square().sum() for p in model.parameters()).sqrt().item()
-    assert figures["grad_norm"] == pytest.approx(norm, rel=1e-4)
-
-
-@pytest.mark.parametrize("reward", [0.0, 1.0])
-def test_a_step_of_equal_rewards_is_finite_and_trains_the_grade_alone(reward):
-    gradient, figures, (_, solutions, *_) = step_of(tiny_model(), rewards=torch.full((16,), reward))
-    assert figures["policy_loss"] == pytest.approx(0, abs=1e-6) and figures["self_reward_loss"] > 0
-    assert 0 < max(g.abs().max() for g in gradient.values()) < math.inf
-
-
-def test_a_step_of_truncated_solutions_only_is_finite():
-    gradient, figures, (_, solutions, *_) = step_of(tiny_model(seed=3), T=1)
-    if solutions.complete.any():
-        pytest.fail("choose a seed whose first tokens are never EOS")
-    assert figures["self_reward_loss"] == 0 and all(torch.isfinite(g).all() for g in gradient.values())
-
-
-def test_numbers_that_are_not_finite_stop_the_run_before_the_weights_change(monkeypatch):
-    model, before = tiny_model(), tiny_model().state_dict()
-    monkeypatch.setattr(laser, "self_reward_loss", lambda scores, *_, **__: scores.sum() * torch.inf)
-    with pytest.raises(laser.UserError, match="finite"):
-        step_of(model)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    with torch.no_grad():
-        model.lm_head.weight[5] = torch.nan
-    with pytest.raises(laser.UserError, match="finite"):
-        draw(model)
-
-
-def test_a_larger_gradient_is_clipped_to_the_norm_allowed():
-    gradient, figures, _ = step_of(tiny_model(), grad_clip=0.01)
-    norm = sum(g.square().sum() for g in gradient.values()).sqrt().item()
-    assert figures["grad_norm"] > 0.1 and norm == pytest.approx(0.01, rel=1e-2)  # logged as it was, applied as it may be
-
-
-def test_the_kl_penalty_draws_the_policy_to_the_reference():
-    solutions, config = draw(tiny_model(), T=8), Config(kl=1.0, grad_clip=1e9)
-    for reference, apart in ((tiny_model(), False), (tiny_model(seed=1), True)):
-        ref_logps, _ = laser.score(reference, repeated(PROMPTS, 4), solutions.responses(), ZC)
-        model = tiny_model()
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-        first, second = (laser.update(model, optimizer, repeated(PROMPTS, 4), solutions, torch.zeros(16), torch.zeros(16), 0.0, -4.0, ZC, config,
-                                      ref_logps)["kl"] for _ in range(2))
-        assert 0 < second < 0.99 * first if apart else first == pytest.approx(0, abs=1e-6) == second
-
-
-@pytest.fixture
-def given(monkeypatch):
-    """Four known solutions of one problem, sampled by a model that knows 100 tokens: right, cut, right but in two boxes, wrong."""
-    model, tokenizer = tiny_model(vocabulary=100), laser.character_tokenizer()
-    texts = ["5+9=14\\boxed{5,9}", "5+9=14\\boxed{5,9}", "\\boxed{5,9}\\boxed{5,9}", "2+5=7\\boxed{2,5}"]
-    responses = [tokenizer(text)["input_ids"] + [EOS] * (i != 1) for i, text in enumerate(texts)]
-    row = {"problem": "2 5 9 1:14=", "answer": "5,9", "prompt": tokenizer("2 5 9 1:14=")["input_ids"]}
-    logps, logp_zc = laser.score(model, [row["prompt"]] * 4, responses, 99)
-    complete = torch.tensor([True, False, True, True])
-    tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(r) for r in responses], batch_first=True)
-    solutions = laser.Solutions(tokens, logps, torch.tensor([len(r) for r in responses]), complete, torch.where(complete, logp_zc, -torch.inf))
-    seen = []
-    monkeypatch.setattr(laser, "sample_together", lambda policy, prompts, group_size, u, config: seen.append(u) or solutions)
-    return laser.Policy(model, tokenizer, [EOS], 99, -4.0), row, solutions, responses, seen
-
-
-def test_a_training_step_rewards_strictly_and_grades_against_the_reference_it_is_given(given):
-    policy, row, solutions, responses, seen = given
-    reference, optimizer = tiny_model(seed=1, vocabulary=100), torch.optim.SGD(policy.model.parameters(), lr=0.0)
-    _, exact = laser.score(reference, [row["prompt"]] * 4, responses, 99)
-    for step, seed, options, c_ref in ((0, 0, {}, torch.full((4,), -4.0)), (1, 0, {}, torch.full((4,), -4.0)),
-                                       (0, 1, {"exact_reference": True}, exact)):
-        config = Config(group_size=4, seed=seed, reasoning_warmup=0, beta=0.2, **options)
-        line, _, _, rewards, _ = laser.training_step(policy, optimizer, [row], step, config, reference if options else None)
-        assert rewards.tolist() == [1, 0, 0, 0] and line["reward"] == 0.25 and line["complete"] == 0.75
-        r = [0.2 * (solutions.logp_zc[i] - c_ref[i]).item() for i in range(4)]
-        assert line["self_reward_loss"] == pytest.approx((r[0] - 1) ** 2 / 2 + (r[2] ** 2 + r[3] ** 2) / 4, rel=1e-4)
-    assert not any(torch.equal(a, b) for a, b in itertools.combinations(seen, 2))  # each step and each seed has its own draws
-
-
-def test_an_evaluation_takes_the_last_box_and_nothing_from_a_cut_solution(given):
-    policy, row, solutions, responses, _ = given
-    reference = tiny_model(seed=1, vocabulary=100)
-    _, exact = laser.score(reference, [row["prompt"]] * 4, responses, 99)
-    for config, c_ref in ((Config(eval_n=4), torch.full((4,), -4.0)), (Config(eval_n=4, exact_reference=True), exact)):
-        rows = laser.solve(policy, [row], config, reference=reference)
-        assert [r["reward"] for r in rows] == [1, 0, 1, 0] and [r["answer"] for r in rows] == ["5,9", None, "5,9", "2,5"]
-        assert rows[1]["self_reward"] is None and not rows[1]["complete"]
-        for i in (0, 2, 3):
-            assert rows[i]["self_reward"] == pytest.approx(0.1 * (solutions.logp_zc[i] - c_ref[i]).item(), rel=1e-5)
-
-
-def test_c_ref_is_read_after_an_eos_that_a_cut_solution_is_given(given):
-    policy, row, _, responses, _ = given
-    mean, std = laser.measure_c_ref(policy, [row], Config(prompts_per_step=1, group_size=4))
-    values = []
-    for response in responses:
-        ids = torch.tensor([row["prompt"] + response + [EOS] * (response[-1] != EOS)])
-        values.append(policy.model(ids).logits[0, -1].log_softmax(-1)[99].item())
-    assert (mean, std) == pytest.approx((statistics.mean(values), statistics.stdev(values)), rel=1e-4)
-
-
-def test_repeated_updates_teach_the_grade():
-    """Regression on fixed solutions brings r_s to r_v: 0 for one answer, 1 for another."""
-    model = tiny_model()
-    solutions = draw(model, T=8)
-    rewards = torch.tensor([float(r[0] % 2) for r in solutions.responses()])
-    c_ref = solutions.logp_zc[solutions.complete].mean().item()
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    config = Config(beta=0.25)
-    for _ in range(80):
-        figures = laser.update(model, optimizer, repeated(PROMPTS, 4), solutions, rewards, torch.zeros(16), 1.0, c_ref, ZC, config)
-    _, logp_zc = laser.score(model, repeated(PROMPTS, 4), solutions.responses(), ZC)
-    error = (laser.self_reward(logp_zc, c_ref, 0.25) - rewards)[solutions.complete].abs().max()
-    assert figures["self_reward_loss"] < 0.01 and error < 0.3
-
-
-def drift(optimizer_of, dtype, steps=200):
-    """Mean change of 20,000 weights under gradients of one sign, and its standard error."""
-    generator = torch.Generator().manual_seed(0)
-    start = (torch.rand(20_000, generator=generator) * 0.04 + 0.01).bfloat16()  # of one sign, or a bias towards 0 would cancel
-    weight = torch.nn.Parameter(start.to(dtype, copy=True))
-    optimizer = optimizer_of([weight])
-    for _ in range(steps):
-        weight.grad = (torch.rand(20_000, generator=generator) * 1e-3).to(dtype)
-        optimizer.step()
-    change = (weight.detach().float() - start.float()).double()
-    return change.mean().item(), change.std().item() / math.sqrt(20_000)
-
-
-def test_stochastic_rounding_drifts_as_float32_does_and_plain_rounding_does_not():
-    settings = {"lr": 1e-6, "weight_decay": 0.01}
-    exact, _ = drift(lambda p: torch.optim.AdamW(p, **settings), torch.float32)
-    rounded, error = drift(lambda p: laser.BF16AdamW(p, **settings), torch.bfloat16)
-    plain, _ = drift(lambda p: torch.optim.AdamW(p, **settings), torch.bfloat16)
-    assert exact < -1e-4 and abs(rounded - exact) < 4 * error + 0.01 * abs(exact)
-    assert abs(plain - exact) > 0.5 * abs(exact) > 20 * error
-
-
-# ---------------------------------------------------------------------------------------------- metrics and votes
-
-
-def brute_force_vote(answers, weights, rewards, k):
-    """Over all k-subsets: the answer with the largest summed weight, ties sharing the credit."""
-    credit = []
-    for subset in itertools.combinations(range(len(answers)), k):
-        totals = {}
-        for i in subset:
-            if answers[i] is not None:
-                totals.setdefault(answers[i], []).append((weights[i], rewards[i]))
-        sums = {a: sum(w for w, _ in rows) for a, rows in totals.items()}
-        best = [a for a in sums if sums[a] > max(sums.values()) - 1e-9]
-        credit.append(statistics.mean(totals[a][0][1] for a in best) if best else 0)
-    return statistics.mean(credit)
-
-
-def test_votes_against_brute_force_over_all_subsets():
-    generator = torch.Generator().manual_seed(1)
-    classes = torch.randint(-1, 4, (6, 8), generator=generator)
-    classes[0] = -1  # nobody answers
-    scores = (torch.rand(6, 8, generator=generator) * 4).round() / 4  # coarse, so that there are ties
-    scores[classes < 0] = 0
-    rewards = (classes == 1).double()
-    got = laser.voting_metrics(classes, scores.double(), rewards)
-    assert set(got) == {"mean@1", *(f"{m}@{k}" for m in ("pass", "maj", "weighted", "best") for k in (1, 2, 4, 8))}
-    for p in range(6):
-        answers = [None if c < 0 else c for c in classes[p].tolist()]
-        s, r = scores[p].tolist(), rewards[p].tolist()
-        assert got["mean@1"][p].item() == pytest.approx(sum(r) / 8)
-        for k in (1, 2, 4, 8):
-            subsets = list(itertools.combinations(range(8), k))
-            assert got[f"pass@{k}"][p].item() == pytest.approx(statistics.mean(max(r[i] for i in c) for c in subsets))
-            assert got[f"maj@{k}"][p].item() == pytest.approx(brute_force_vote(answers, [1] * 8, r, k))
-            assert got[f"weighted@{k}"][p].item() == pytest.approx(brute_force_vote(answers, s, r, k))
-            assert got[f"best@{k}"][p].item() == pytest.approx(brute_force_vote(range(8), s, r, k))
-
-
-def test_many_subsets_are_a_seeded_sample_of_the_right_size():
-    members = laser.subsets(32, 8)
-    assert members.shape == (256, 32) and (members.sum(1) == 8).all() and torch.equal(members, laser.subsets(32, 8))
-    assert len({tuple(row) for row in members.tolist()}) > 250  # C(32, 8) is ten million
-    assert (members.mean(0) - 0.25).abs().max() < 5 * math.sqrt(0.25 * 0.75 / 256)
-
-
-def test_grade_metrics_against_pair_counting_and_weights_against_repetition():
-    generator = torch.Generator().manual_seed(2)
-    rewards = (torch.rand(60, generator=generator) < 0.4).double()
-    scores = ((torch.randn(60, generator=generator) + rewards) * 3).round().double() / 4 + 0.01
-    got = laser.grade_metrics(scores, rewards)
-    right, wrong = scores[rewards == 1].tolist(), scores[rewards == 0].tolist()
-    tpr, tnr = sum(s > 0.5 for s in right) / len(right), sum(s <= 0.5 for s in wrong) / len(wrong)
-    auroc = sum((r > w) + (r == w) / 2 for r in right for w in wrong) / len(right) / len(wrong)
-    ece = 0
-    for b in range(10):
-        inside = [(min(max(s, 0), 1), r) for s, r in zip(scores.tolist(), rewards.tolist()) if min(int(min(max(s, 0), 1) * 10), 9) == b]
-        if inside:
-            ece += len(inside) / 60 * abs(statistics.mean(s for s, _ in inside) - statistics.mean(r for _, r in inside))
-    expected = {"f1": 2 * tpr * tnr / (tpr + tnr), "tpr": tpr, "tnr": tnr, "auroc": auroc, "ece": ece}
-    assert {k: v.item() for k, v in got.items()} == pytest.approx(expected)
-    counts = torch.randint(0, 4, (3, 60), generator=generator)
-    weighted = laser.grade_metrics(scores, rewards, counts)
-    for i in range(3):
-        repeated_rows = laser.grade_metrics(scores.repeat_interleave(counts[i]), rewards.repeat_interleave(counts[i]))
-        assert {k: v[i].item() for k, v in weighted.items()} == pytest.approx({k: v.item() for k, v in repeated_rows.items()})
-
-
-def test_bfloat16_gradients_of_many_micro_batches_add_up():
-    """1,000 gradients of 1: a plain bfloat16 sum stops at 256, as 257 cannot be written; the optimizer's is 1,000 on average."""
-    sums = []
-    for _ in range(2):
-        weight = torch.nn.Parameter(torch.zeros(4096, dtype=torch.bfloat16))
-        optimizer = laser.BF16AdamW([weight], lr=1e-3, weight_decay=0.0)
-        for _ in range(1000):
-            weight.sum().backward()
-        assert weight.grad is None
-        optimizer.collect()
-        sums.append(weight.grad.float())
-    assert torch.equal(*sums) and sums[0].mean().item() == pytest.approx(1000, rel=0.005) and sums[0].std() > 0
-    plain = torch.zeros(4096, dtype=torch.bfloat16)
-    for _ in range(1000):
-        plain += 1
-    assert plain.max() == 256
-
-
-def test_nothing_complete_on_the_tuning_half_leaves_the_threshold_undefined():
-    rows = [{"problem": str(i), "answer": "1", "reward": 0.0, "self_reward": None if i == 0 else 0.2, "logp_zc": None if i == 0 else -9.0,
-             "complete": i == 1, "tokens": 5, "seconds": 0.1} for i in (0, 1)]
-    summary = laser.summarise(rows, 1, 0.1)
-    assert summary["threshold"] is None and summary["f1_at_threshold"] is None and sum(n for n, _, _ in summary["reliability"]) == 1
-
-
-def test_the_best_threshold_is_the_one_that_brute_force_finds():
-    rng = random.Random(0)
-    for _ in range(40):
-        n = rng.randint(2, 12)
-        scores = torch.tensor([rng.choice([0.1, 0.2, 0.25, 0.6, 0.9, 1.3]) for _ in range(n)])
-        rewards = torch.tensor([float(rng.random() < 0.4) for _ in range(n)])
-        found = laser.best_threshold(scores, rewards)
-        if len(set(rewards.tolist())) == 1:
-            assert math.isnan(found)
-            continue
-        f1 = lambda t: laser.grade_metrics(scores, rewards, threshold=t)["f1"].item()  # noqa: E731
-        assert f1(found) == pytest.approx(max(f1(t) for t in (0, 0.15, 0.22, 0.4, 0.7, 1.0, 2)))
-
-
-def test_rank_correlation_and_reliability_by_counting():
-    rng = random.Random(0)
-    x, y = ([rng.randint(0, 9) / 9 for _ in range(50)] for _ in range(2))
-    rank = lambda values: [sum(w < v for w in values) + (values.count(v) + 1) / 2 for v in values]  # noqa: E731
-    assert laser.rank_correlation(torch.tensor(x), torch.tensor(y)) == pytest.approx(statistics.correlation(rank(x), rank(y)))
-    assert laser.rank_correlation(torch.tensor(x), torch.tensor(x).exp()) == pytest.approx(1)
-    scores, rewards = torch.rand(300, dtype=torch.float64) * 1.4 - 0.2, (torch.rand(300) < 0.4).double()
-    bins = laser.reliability(scores, rewards)
-    assert sum(count for count, _, _ in bins) == 300 and all(0.1 * i <= mean <= 0.1 * i + 0.1 for i, (_, mean, _) in enumerate(bins))
-    gap = sum(count * abs(mean - accuracy) for count, mean, accuracy in bins) / 300
-    assert gap == pytest.approx(laser.grade_metrics(scores, rewards)["ece"].item())
-
-
-def test_the_mean_over_sets_and_its_interval():
-    rows = [{"step": 0, "data": d, "problems": 10, "n": 4, "f1": None, "f1_ci": None, "mean@1": v, "mean@1_ci": [v - 0.03, v + 0.04]}
-            for d, v in (("a", 0.2), ("b", 0.6))]
-    mean = laser.mean_of_sets(rows)
-    assert mean["mean@1"] == pytest.approx(0.4) and mean["f1"] is None and mean["problems"] == 20
-    assert mean["mean@1_ci"] == pytest.approx([0.4 - 0.03 / math.sqrt(2), 0.4 + 0.04 / math.sqrt(2)])
-
-
-def test_the_threshold_of_every_other_problem_is_judged_on_the_others_and_no_answer_wins_nothing():
-    rows = [(0.3, 1, "1"), (0.1, 0, "2"), (0.9, 1, "1"), (0.7, 0, None)] * 2  # problems of two: best between 0.1 and 0.3 | judged there
-    samples = [{"reward": float(r), "self_reward": score, "complete": True, "answer": a, "tokens": 5, "seconds": 0.1, "logp_zc": -3.0}
-               for score, r, a in rows]
-    row = laser.summarise(samples, 2, 0.1)
-    assert row["threshold"] == pytest.approx(0.2) and (row["tpr_at_threshold"], row["tnr_at_threshold"]) == (1, 0)
-    samples[3]["self_reward"] = samples[7]["self_reward"] = 0.95  # the highest grade, of a solution without answer
-    assert laser.summarise(samples, 2, 0.1)["best@2"] == 1
-
-
-def test_intervals_resample_whole_problems():
-    rng, P, n = random.Random(0), 8, 3
-    samples = [{"reward": float(rng.random() < p / P), "self_reward": rng.random(), "complete": rng.random() < 0.8, "answer": "1", "tokens": 5,
-                "seconds": 0.1, "logp_zc": -3.0} for p in range(P) for _ in range(n)]
-    row = laser.summarise(samples, n, 0.1)
-    picks = torch.randint(P, (500, P), generator=torch.Generator().manual_seed(laser.seed_of("bootstrap", P))).tolist()
-    means, tprs = [], []
-    for chosen in picks:
-        drawn = [samples[p * n + i] for p in chosen for i in range(n)]
-        grades = [s["self_reward"] > 0.5 for s in drawn if s["complete"] and s["reward"]]
-        means.append(statistics.mean(s["reward"] for s in drawn))
-        tprs += [sum(grades) / len(grades)] if grades else []
-    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    assert row["mean@1_ci"] == pytest.approx(torch.tensor(means, dtype=torch.float64).quantile(ends).tolist())
-    assert row["tpr_ci"] == pytest.approx(torch.tensor(tprs, dtype=torch.float64).quantile(ends).tolist())
-
-
-def test_grade_metrics_of_an_empty_class_are_undefined_and_of_a_blind_one_zero():
-    scores = torch.tensor([0.1, 0.2, 0.9])
-    one_class = laser.grade_metrics(scores, torch.ones(3))
-    assert one_class["tpr"] == pytest.approx(1 / 3) and all(one_class[k].isnan() for k in ("f1", "tnr", "auroc"))
-    assert laser.number(one_class["f1"]) is None
-    halves = laser.grade_metrics(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0]))
-    assert (halves["tpr"], halves["tnr"]) == (0, 1)  # 0.5 does not say «right»
-    assert laser.grade_metrics(scores, torch.tensor([1.0, 1, 0]))["f1"] == 0  # neither class is ever recognised
-    assert all(v.isnan() for v in laser.grade_metrics(torch.zeros(0), torch.zeros(0)).values())
-
-
-# ------------------------------------------------------------------------------------------------ problems and data
-
-
-def test_built_in_problems_have_one_pair_and_careless_solutions_that_add_up():
-    seen = {}
-    for name in laser.PAIRS:
-        rows = laser.pair_problems(name, 300, right=0.4)
-        correct = 0
-        for row in rows:
-            numbers, total = row["problem"].rstrip("=").split(":")
-            total, numbers = int(total), list(map(int, numbers.split()))
-            pairs = [set(p) for p in itertools.combinations(numbers, 2) if sum(p) == total]
-            assert pairs == [set(map(int, row["answer"].split(",")))] and len(set(numbers)) == len(numbers)
-            a, b, said = map(int, row["solution"].split("\\")[0].replace("=", "+").split("+"))
-            assert said == a + b and {a, b} <= set(numbers) and a != b
-            assert laser.extract_answer(row["solution"]) == f"{a},{b}"
-            correct += laser.reward(row["solution"], row["answer"], strict=True)
-            seen.setdefault((total, *sorted(numbers)), set()).add(name)
-        assert 0.3 < correct / 300 < 0.5
-    assert all(names == {"pairs"} or "pairs" not in names for names in seen.values())  # nothing held out is trained on
-
-
-def test_local_data_of_every_kind(tmp_path):
-    config = Config()
-    rows = [{"question": "1+1?", "final_answer": "007"}, {"question": "2+2?", "final_answer": "0.50"}]
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    (tmp_path / "a.json").write_text(json.dumps(rows))
-    (tmp_path / "a.csv").write_text("question,final_answer\n1+1?,007\n2+2?,0.50\n")
-    import datasets
-    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "a.parquet")
-    for kind in ("jsonl", "json", "csv", "parquet"):
-        got = laser.load_problems(str(tmp_path / f"a.{kind}"), True, config)
-        assert got == [{"problem": "1+1?", "answer": "007"}, {"problem": "2+2?", "answer": "0.50"}]
-
-
-@pytest.mark.parametrize("value, expected", [
-    (70, "70"), ("We add.\n#### 1,234", "1,234"), ("so \\boxed{\\frac{1}{2}}.", "\\frac{1}{2}"), ([3, "4"], "3, 4"), (" x ", "x")])
-def test_gold_answers(value, expected):
-    assert laser.gold_answer(value) == expected
-
-
-def test_answers_of_mixed_type_and_columns_by_flag(tmp_path):
-    file = tmp_path / "odd.jsonl"
-    file.write_text('{"ask": "a", "reply": 70}\n{"ask": "b", "reply": "x"}\n')
-    config = Config(problem_column="ask", answer_column="reply")
-    assert [row["answer"] for row in laser.load_problems(str(file), True, config)] == ["70", "x"]
-
-
-def test_a_step_draws_every_problem_once_an_epoch_and_needs_no_history():
-    problems, config = list(range(10)), Config(prompts_per_step=4)
-    drawn = [laser.problems_of_step(problems, step, config) for step in range(5)]
-    assert sorted(sum(drawn, [])[:10]) == problems == sorted(sum(drawn, [])[10:])
-    assert laser.problems_of_step(problems, 3, config) == drawn[3] and sum(drawn, [])[:10] != sum(drawn, [])[10:]
-
-
 # ------------------------------------------------------------------------------------------------------- whole runs
 
 FAST = ["--warm_start_steps", "20", "--steps", "4", "--prompts_per_step", "4", "--group_size", "4", "--eval_n", "2", "--save_every", "2",
@@ -727,8 +97,8 @@ def same_weights(a, b):
 
 
 METRICS = """step reward reward_std self_reward_loss policy_loss grad_norm lr clip_fraction response_tokens complete f1 tpr tnr auroc
-    logp_zc_right logp_zc_wrong log_z seconds sample_seconds verify_seconds train_seconds sample_tokens_per_s train_tokens_per_s
-    peak_memory_gib logp_mismatch""".split()
+    logp_zc_right logp_zc_wrong log_z ece kl seconds sample_seconds verify_seconds train_seconds sample_tokens_per_s
+    train_tokens_per_s logp_mismatch""".split()
 
 
 @pytest.fixture(scope="module")
@@ -737,7 +107,941 @@ def finished(tmp_path_factory):
     return out, run(*FAST, "--eval-every", "3", "--out", out)
 
 
-def test_a_run_as_a_subprocess(finished):
+# -------------------------------------------------------------------------------------- the run and its steps
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """Four known solutions of one problem, sampled by a model that knows 100 tokens: right, cut, right but in two boxes, wrong."""
+    model, tokenizer = tiny_model(vocabulary=100), laser.character_tokenizer()
+    texts = ["5+9=14\\boxed{5,9}", "5+9=14\\boxed{5,9}", "\\boxed{5,9}\\boxed{5,9}", "2+5=7\\boxed{2,5}"]
+    responses = [tokenizer(text)["input_ids"] + [EOS] * (i != 1) for i, text in enumerate(texts)]
+    row = {"problem": "2 5 9 1:14=", "answer": "5,9", "prompt": tokenizer("2 5 9 1:14=")["input_ids"]}
+    logps, logp_zc = laser.score(model, [row["prompt"]] * 4, responses, 99, Config())
+    complete = torch.tensor([True, False, True, True])
+    tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(r) for r in responses], batch_first=True)
+    solutions = laser.Solutions(tokens, logps, torch.tensor([len(r) for r in responses]), complete, torch.where(complete, logp_zc, -torch.inf))
+    seen = []
+    monkeypatch.setattr(laser, "sample_together", lambda policy, prompts, group_size, u, config: seen.append(u) or solutions)
+    return laser.Policy(model, tokenizer, [EOS], 99, -4.0), row, solutions, responses, seen
+
+
+def test_training_step__rewards_strictly_and_reads_the_reference_it_is_given(given):
+    policy, row, solutions, responses, seen = given
+    reference, optimizer = tiny_model(seed=1, vocabulary=100), torch.optim.SGD(policy.model.parameters(), lr=0.0)
+    _, exact = laser.score(reference, [row["prompt"]] * 4, responses, 99, Config())
+    for step, seed, options, c_ref in ((0, 0, {}, torch.full((4,), -4.0)), (1, 0, {}, torch.full((4,), -4.0)),
+                                       (0, 1, {"exact_reference": True}, exact)):
+        config = Config(group_size=4, seed=seed, reasoning_warmup=0, beta=0.2, **options)
+        line, rollouts = laser.training_step(policy, optimizer, [row], step, config, reference if options else None)
+        assert [reward for _, _, reward, _ in rollouts] == [1, 0, 0, 0] and line["reward"] == 0.25 and line["complete"] == 0.75
+        r = [0.2 * (solutions.logp_zc[i] - c_ref[i]).item() for i in range(4)]
+        assert line["self_reward_loss"] == pytest.approx((r[0] - 1) ** 2 / 2 + (r[2] ** 2 + r[3] ** 2) / 4, rel=1e-4)
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(seen, 2))  # each step and each seed has its own draws
+
+
+def test_schedule__holds_back_the_loss_then_the_integration(tmp_path, monkeypatch):
+    update, mix, alphas, mixed = laser.update, laser.mix_advantages, [], []
+    monkeypatch.setattr(laser, "update", lambda *a: alphas.append(a[3]) or update(*a))
+    monkeypatch.setattr(laser, "mix_advantages", lambda *a: mixed.append((len(alphas), a[4])) or mix(*a))
+    assert here(*FAST, "--warm_start_steps", 0, "--c_ref", -8, "--steps", 5, "--reasoning_warmup", 1, "--self_reward_warmup", 2,
+                "--alpha", 0.3, "--tau", 0.2, "--out", tmp_path / "s") == 0
+    assert alphas == [0, 0.3, 0.3, 0.3, 0.3] and mixed == [(3, 0.2), (4, 0.2)]
+
+
+def test_problems_of_step__draws_every_problem_once_an_epoch_and_needs_no_history():
+    problems, config = list(range(10)), Config(prompts_per_step=4)
+    drawn = [laser.problems_of_step(problems, step, config) for step in range(5)]
+    assert sorted(sum(drawn, [])[:10]) == problems == sorted(sum(drawn, [])[10:])
+    assert laser.problems_of_step(problems, 3, config) == drawn[3] and sum(drawn, [])[:10] != sum(drawn, [])[10:]
+
+
+# --------------------------------------------------------------------------------------------------- sampling
+
+
+def full_forward(model, prompt, response):
+    """Logits (len(response) + 1, V) in float64 that predict the response and what follows it: transformers, no cache, no padding."""
+    with torch.no_grad():
+        return model.double()(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 :]
+
+
+def test_sample__agrees_with_a_teacher_forced_float64_forward(model):
+    solutions = draw(model, T=10)
+    reference = tiny_model(model.config.model_type)
+    assert solutions.complete.any() and not solutions.complete.all()
+    for i, (prompt, response) in enumerate(zip(repeated(PROMPTS, 4), solutions.responses())):
+        logp = full_forward(reference, prompt, response).log_softmax(-1)
+        expected = logp[range(len(response)), response]
+        assert torch.allclose(solutions.logps[i, : len(response)].double(), expected, atol=1e-4)
+        assert bool(solutions.complete[i]) == (response[-1] == EOS) and EOS not in response[:-1]
+        assert len(response) == 10 or response[-1] == EOS
+        if solutions.complete[i]:  # z_c is what would follow EOS
+            assert solutions.logp_zc[i].item() == pytest.approx(logp[len(response), ZC].item(), abs=1e-4)
+        else:
+            assert solutions.logp_zc[i] == -math.inf
+
+
+def test_sample__greedy_equals_generate(model):
+    solutions = draw(model, group_size=1, T=12, temperature=0)
+    for prompt, response in zip(PROMPTS, solutions.responses()):
+        expected = model.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=12, do_sample=False)
+        assert response == expected[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("max_rows", [1, 3, 5, 100])
+def test_sample__is_the_same_whatever_runs_beside_it(model, max_rows):
+    expected, got = draw(model, max_rows=16), draw(model, max_rows=max_rows)
+    assert got.responses() == expected.responses() and torch.equal(got.complete, expected.complete)
+    assert torch.allclose(got.logps, expected.logps, atol=1e-5) and torch.allclose(got.logp_zc, expected.logp_zc, atol=1e-5)
+
+
+def test_sample__is_the_same_however_long_finished_rows_linger(model, monkeypatch):
+    """As on a GPU, where who has finished is looked at now and then: rows cut at T linger, with no slot left in the cache."""
+    alone = draw(model, max_rows=3)
+    monkeypatch.setattr(laser, "PATIENCE", {"cpu": 16})
+    lingering = draw(model, max_rows=3)
+    assert not alone.complete.all() and torch.equal(alone.tokens, lingering.tokens) and torch.equal(alone.lengths, lingering.lengths)
+    assert torch.allclose(alone.logps, lingering.logps, atol=1e-5) and torch.allclose(alone.logp_zc, lingering.logp_zc, atol=1e-5)
+
+
+def test_sample__second_half_of_the_problems_alone_gives_the_same(model):
+    u = laser.uniforms(16, 12, "test", 0)
+    both, half = laser.sample(model, PROMPTS, 4, u, [EOS], ZC), laser.sample(model, PROMPTS[2:], 4, u[8:], [EOS], ZC)
+    assert both.responses()[8:] == half.responses()
+
+
+def test_sample__every_eos_ends_a_solution_and_z_c_is_read_after_it(model):
+    solutions = draw(model, eos_ids=[EOS, EOS2], group_size=16, T=20)
+    ends = {r[-1] for r, done in zip(solutions.responses(), solutions.complete) if done}
+    assert ends == {EOS, EOS2}
+    assert not any({EOS, EOS2} & set(r[:-1]) for r in solutions.responses())
+    _, logp_zc = laser.score(model, repeated(PROMPTS, 16), solutions.responses(), ZC, Config())
+    assert torch.allclose(solutions.logp_zc[solutions.complete], logp_zc[solutions.complete], atol=1e-4)
+
+
+def test_sample__has_the_frequencies_of_the_softmax(model):
+    n = 5000  # u on a grid hits every token n·p times, give or take one
+    u = (torch.arange(n)[:, None] + 0.5) / n
+    solutions = laser.sample(model, [PROMPTS[0]], n, u, [EOS], ZC, temperature=0.8)
+    logits = full_forward(tiny_model(model.config.model_type), PROMPTS[0], [])[0]
+    counts = torch.bincount(solutions.tokens[:, 0], minlength=V)
+    assert (counts - n * (logits / 0.8).softmax(-1)).abs().max() <= 1.001
+
+
+def test_sample__is_complete_if_its_last_token_allowed_is_eos():
+    solutions = draw(tiny_model(), group_size=32, T=3)
+    ends = [response[-1] == EOS for response in solutions.responses()]
+    assert solutions.complete.tolist() == ends and solutions.logp_zc.isfinite().tolist() == ends
+    assert any(end and length == 3 for end, length in zip(ends, solutions.lengths.tolist())) and not all(ends)
+
+
+def test_uniforms__differ_by_stream_and_never_are_zero():
+    a, b = laser.uniforms(50, 50, "train", 0, 1), laser.uniforms(50, 50, "train", 0, 2)
+    assert torch.equal(a, laser.uniforms(50, 50, "train", 0, 1)) and not torch.equal(a, b)
+    assert a.min() > 0 and a.max() <= 1
+
+
+# -------------------------------------------------------------------------- log-probabilities and self-reward
+
+
+def test_score__agrees_with_a_teacher_forced_float64_forward(model):
+    solutions = draw(model)
+    prompts, responses = repeated(PROMPTS, 4), solutions.responses()
+    logps, logp_zc = laser.score(model, prompts, responses, ZC, Config(temperature=0.7, micro_batch_tokens=40))
+    reference = tiny_model(model.config.model_type)
+    for i, (prompt, response) in enumerate(zip(prompts, responses)):
+        logits = full_forward(reference, prompt, response)
+        expected = (logits / 0.7).log_softmax(-1)[range(len(response)), response]
+        assert torch.allclose(logps[i, : len(response)].double(), expected, atol=1e-4)
+        assert (logps[i, len(response) :] == 0).all()
+        # the grade is read at temperature 1 whatever the policy's temperature
+        assert logp_zc[i].item() == pytest.approx(logits.log_softmax(-1)[len(response), ZC].item(), abs=1e-4)
+
+
+def optimum_of_verification(logp_ref, token, beta):
+    """π maximising E[1(z = token)] − β KL(π ‖ π_ref), found by gradient ascent on logits: the problem as the paper states it."""
+    logits = logp_ref.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([logits], max_iter=5000, tolerance_grad=1e-13, tolerance_change=0, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        logp = logits.log_softmax(-1)
+        value = -(logp.exp()[token] - beta * (logp.exp() * (logp - logp_ref)).sum())
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return logits.detach().log_softmax(-1)
+
+
+@pytest.mark.parametrize("logit, beta", [(-6.0, 0.5), (-8.0, 0.25), (-3.0, 1.0)])
+def test_self_reward__is_the_closed_form_of_the_regularised_objective(logit, beta):
+    logp_ref = torch.tensor([0.3, -0.2, logit, 0.9, 0.1], dtype=torch.float64).log_softmax(-1)
+    optimum, c_ref = optimum_of_verification(logp_ref, 2, beta), logp_ref[2].item()
+    log_z = laser.log_partition(c_ref, beta)
+    # r̂ = β log(π*/π_ref) + β log Z = 1 exactly; the self-reward leaves β log Z out
+    assert laser.self_reward(optimum[2], c_ref, beta).item() + beta * log_z == pytest.approx(1, abs=1e-4)
+    # and the same Z can be read off the trained policy
+    assert laser.log_partition_now(optimum[2:3], beta).item() == pytest.approx(log_z, abs=1e-4)
+
+
+def test_self_reward__breaks_down_where_the_partition_function_is_not_one():
+    logp_ref = torch.tensor([0.0, 0.0, -8.0], dtype=torch.float64).log_softmax(-1)
+    c_ref = logp_ref[2].item()
+    small, large = (laser.self_reward(optimum_of_verification(logp_ref, 2, beta)[2], c_ref, beta).item() for beta in (0.25, 0.1))
+    assert small > 0.99 and large < 0.9  # at β = 0.1 a right answer would need π(z_c) = e^(-8.7 + 10) > 1
+    assert laser.log_partition(c_ref, 0.25) < 0.05 < 1 < laser.log_partition(c_ref, 0.1)
+
+
+def test_log_partition__by_hand():
+    assert laser.log_partition(-23, 0.1) == pytest.approx(math.exp(-13), rel=1e-3)  # the paper's setting: 2e-6
+    assert laser.log_partition(-2, 0.5) == pytest.approx(math.log(1 + math.exp(-2) * (math.exp(2) - 1)), rel=1e-12)
+    assert laser.log_partition(-23, 1e-3) == pytest.approx(977, rel=1e-6)  # e^1000 must not overflow
+
+
+# -------------------------------------------------------------------------------------- advantages and losses
+
+
+def test_group_advantages__against_the_statistics_module():
+    rewards = torch.tensor([1.0, 0, 0, 1, 1, 1, 0.5, 0.25, 0, 0, 0, 0])
+    for got, group in zip(laser.group_advantages(rewards, 4).view(-1, 4).tolist(), rewards.view(-1, 4).tolist()):
+        expected = [(r - statistics.mean(group)) / (statistics.stdev(group) + 1e-6) for r in group]
+        assert got == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_mix_advantages__by_hand():
+    advantages = torch.tensor([1.0, -1, 0, 0, 2, -2])
+    self_rewards = torch.tensor([3.0, -5, 0.52, 0.5, 0.2, 0.9])  # clipped: 1, 0 | 0.52, 0.5 | 0.2, cut → 0
+    complete = torch.tensor([True, True, True, True, True, False])
+    got = laser.mix_advantages(advantages, self_rewards, complete, 2, tau=0.25, min_std=0.1)
+    a = math.sqrt(0.5)  # a pair x, y normalises to ±1/√2
+    assert got.tolist() == pytest.approx([0.75 + 0.25 * a, -0.75 - 0.25 * a, 0, 0, 1.5 + 0.25 * a, -1.5 - 0.25 * a], rel=1e-4)
+    assert torch.equal(laser.mix_advantages(advantages, self_rewards, complete, 2, 0.0, 0.0), advantages)
+    three = laser.mix_advantages(torch.zeros(3), torch.tensor([3.0, 0.5, -5]), torch.ones(3).bool(), 3, 1.0, 0.1)  # clipped: 1, 0.5, 0
+    assert three.tolist() == pytest.approx([1, 0, -1], abs=1e-4)
+
+
+def test_policy_loss__clips_by_hand():
+    old = torch.zeros(3, 2)
+    ratio = torch.tensor([[1.5, 0.5], [1.5, 0.5], [1.1, 99.0]])
+    mask = torch.tensor([[True, True], [True, True], [True, False]])
+    advantages = torch.tensor([2.0, -3.0, 1.0])
+    got = laser.policy_loss(ratio.log(), old, advantages, mask, clip_low=0.2, clip_high=0.3, total=5)
+    # min(ρA, clip(ρ)A): gains capped at 1.3 for A > 0; losses floored at 0.8 for A < 0, never capped
+    assert got.item() == pytest.approx(-((1.3 + 0.5) * 2 - (1.5 + 0.8) * 3 + 1.1) / 5, rel=1e-5)
+
+
+def test_policy_loss__gradient_at_ratio_one_is_advantage_times_the_score():
+    logps = torch.randn(3, 5, requires_grad=True)
+    advantages, mask = torch.tensor([1.0, -2.0, 0.5]), torch.arange(5) < torch.tensor([[5], [2], [1]])
+    laser.policy_loss(logps, logps.detach(), advantages, mask, 0.2, 0.2, 8).backward()
+    assert torch.allclose(logps.grad, -advantages[:, None] * mask / 8)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_class_weights__by_counting(balanced):
+    generator = torch.Generator().manual_seed(0)
+    rewards, complete = (torch.rand(40, generator=generator) < 0.3).float(), torch.rand(40, generator=generator) < 0.8
+    got = laser.class_weights(rewards, complete, balanced)
+    kept = [i for i in range(40) if complete[i]]
+    of_class = {r: sum(rewards[i].item() == r for i in kept) for r in (0.0, 1.0)}
+    expected = [(len(kept) / (2 * of_class[rewards[i].item()]) if balanced else 1.0) * (i in kept) for i in range(40)]
+    assert got.tolist() == pytest.approx(expected) and got.sum().item() == pytest.approx(len(kept))
+    if balanced:  # each class weighs half
+        assert got[rewards == 1].sum().item() == pytest.approx(len(kept) / 2)
+
+
+def test_class_weights__of_an_empty_class_are_finite():
+    for reward, complete in ((1.0, True), (0.0, True), (0.0, False)):
+        weights = laser.class_weights(torch.full((6,), reward), torch.full((6,), complete))
+        assert weights.tolist() == [0.5 if complete else 0] * 6
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_self_reward_loss__by_brute_force(balanced):
+    generator = torch.Generator().manual_seed(0)
+    scores, rewards = torch.randn(40, generator=generator) * 2, (torch.rand(40, generator=generator) < 0.3).float()
+    complete = torch.rand(40, generator=generator) < 0.8
+    kept = [i for i in range(40) if complete[i]]
+    right, wrong = [sum(rewards[i] == r for i in kept).item() for r in (1, 0)]
+    weights = {1.0: (right + wrong) / (2 * right), 0.0: (right + wrong) / (2 * wrong)} if balanced else {1.0: 1, 0.0: 1}
+    expected = sum(weights[rewards[i].item()] * (scores[i] - rewards[i]).item() ** 2 for i in kept) / len(kept)
+    assert laser.self_reward_loss(scores, rewards, laser.class_weights(rewards, complete, balanced), len(kept)).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("reward, complete", [(1.0, True), (0.0, True), (0.0, False)])
+def test_self_reward_loss__with_an_empty_class_or_nothing_complete(reward, complete):
+    scores = torch.full((6,), -torch.inf if not complete else 0.25, requires_grad=True)
+    weights = laser.class_weights(torch.full((6,), reward), torch.full((6,), complete))
+    loss = laser.self_reward_loss(scores, torch.full((6,), reward), weights, 6)
+    loss.backward()
+    # with one class only, that class carries the weight 1/2 of the definition
+    assert loss.item() == pytest.approx((0.25 - reward) ** 2 / 2 if complete else 0)
+    assert torch.isfinite(scores.grad).all()
+
+
+def test_self_reward_cross_entropy__against_torch():
+    logp_zc = torch.tensor([-0.2, -3.0, -7.0, -torch.inf]).double()
+    rewards, complete = torch.tensor([1.0, 0, 1, 0]).double(), torch.tensor([True, True, True, False])
+    expected = F.binary_cross_entropy(logp_zc[:3].exp(), rewards[:3], reduction="none")
+    got = laser.self_reward_cross_entropy(logp_zc, rewards, laser.class_weights(rewards, complete, balanced=False), 3)
+    assert got.item() == pytest.approx(expected.mean().item(), rel=1e-6)
+
+
+def test_kl_penalty__is_the_divergence_on_average():
+    logp, logq = torch.randn(50).double().log_softmax(-1), torch.randn(50).double().log_softmax(-1)
+    one = torch.ones(1, 1, dtype=torch.bool)
+    k3 = torch.stack([laser.kl_penalty(a.view(1, 1), b.view(1, 1), one, 1) for a, b in zip(logp, logq)])
+    assert (logp.exp() * k3).sum().item() == pytest.approx((logp.exp() * (logp - logq)).sum().item(), rel=1e-9)
+
+
+# ------------------------------------------------------------------------------------------------- one update
+
+
+def brute_force_loss(model, prompts, solutions, rewards, advantages, config, c_ref, alpha):
+    """The joint loss of METHOD's section 3 from full logits, one solution at a time, with loops only."""
+    policy, tokens, errors = 0.0, 0, {0.0: [], 1.0: []}
+    for i, (prompt, response) in enumerate(zip(prompts, solutions.responses())):
+        logp = model(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
+        for t, y in enumerate(response):
+            policy = policy - advantages[i] * logp[len(prompt) - 1 + t, y]
+        tokens += len(response)
+        if solutions.complete[i]:
+            score = config.beta * (logp[len(prompt) + len(response) - 1, ZC] - c_ref)
+            errors[rewards[i].item()].append((score - rewards[i]) ** 2)
+    classes = [sum(e) / (2 * len(e)) for e in errors.values() if e]
+    return policy / tokens + alpha * sum(classes)
+
+
+def batch_of(solutions, rewards, advantages, config=Config(), c_ref=-4.0, ref_logps=None):
+    """What `update` learns from, for PROMPTS with four solutions each."""
+    weights = laser.class_weights(rewards, solutions.complete, config.balanced)
+    return laser.Batch(repeated(PROMPTS, 4), solutions.responses(), solutions.mask(), solutions.logps, rewards, advantages, weights,
+                       torch.full((len(rewards),), c_ref), ref_logps)
+
+
+def policy_of(model):
+    return laser.Policy(model, None, [EOS], ZC, -4.0)
+
+
+def step_of(model, rewards=None, T=8, **settings):
+    config = Config(**{"beta": 0.2, "grad_clip": 1e9, **settings})
+    solutions = draw(model, T=T)
+    rewards = (torch.arange(16) % 3 == 0).float() if rewards is None else rewards
+    advantages = laser.group_advantages(rewards, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    figures = laser.update(policy_of(model), optimizer, batch_of(solutions, rewards, advantages, config), 0.7, config)
+    gradient = {k: before[k] - v for k, v in model.state_dict().items()}
+    return gradient, figures, (before, solutions, rewards, advantages, config)
+
+
+@pytest.mark.parametrize("budget", [1, 30, 10**6])
+@pytest.mark.parametrize("pad", [PAD, EOS])
+def test_update__follows_the_gradient_of_the_joint_loss_however_it_is_cut(budget, pad):
+    """Also with pad = EOS, where masks made from token ids would lose EOS's gradient."""
+    got, figures, (before, solutions, rewards, advantages, config) = step_of(tiny_model(pad=pad), micro_batch_tokens=budget)
+    assert solutions.complete.any() and not solutions.complete.all()
+    model = tiny_model(pad=pad)
+    brute_force_loss(model, repeated(PROMPTS, 4), solutions, rewards, advantages, config, -4.0, 0.7).backward()
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(got[name], parameter.grad, atol=2e-5, rtol=1e-3), name
+    assert figures["clip_fraction"] == 0 and figures["logp_mismatch"] < 1e-5
+    norm = sum(p.grad.square().sum() for p in model.parameters()).sqrt().item()
+    assert figures["grad_norm"] == pytest.approx(norm, rel=1e-4)
+
+
+def test_update__twice_equals_two_updates_by_hand():
+    """--updates 2: the second update's ratios are against the log-probabilities of the first, and are clipped."""
+    settings = {"beta": 0.2, "clip_low": 0.02, "clip_high": 0.03, "grad_clip": 0.5, "micro_batch_tokens": 60, "updates": 2}
+    model, mine = tiny_model(), tiny_model()
+    solutions, rewards = draw(model, T=8), (torch.arange(16) % 3 == 0).float()
+    advantages, config = laser.group_advantages(rewards, 4), Config(**settings)
+    batch = batch_of(solutions, rewards, advantages, config)
+    figures = laser.update(policy_of(model), torch.optim.SGD(model.parameters(), lr=0.5), batch, 0.7, config)
+    optimizer, old, outside = torch.optim.SGD(mine.parameters(), lr=0.5), None, []
+    for _ in range(2):
+        logps, errors = [], {0.0: [], 1.0: []}
+        for i, (prompt, response) in enumerate(zip(repeated(PROMPTS, 4), solutions.responses())):
+            logp = mine(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
+            logps.append([logp[len(prompt) - 1 + t, y] for t, y in enumerate(response)])
+            if solutions.complete[i]:
+                errors[rewards[i].item()].append((0.2 * (logp[-1, ZC] + 4.0) - rewards[i]) ** 2)
+        old = [[x.item() for x in row] for row in logps] if old is None else old
+        gains = []
+        for i, row in enumerate(logps):
+            for x, x_old in zip(row, old[i]):
+                ratio = (x - x_old).exp()
+                gains.append(min(ratio * advantages[i], ratio.clamp(0.98, 1.03) * advantages[i]))
+                outside.append(not 0.98 <= ratio <= 1.03)
+        loss = -sum(gains) / len(gains) + 0.7 * sum(sum(e) / (2 * len(e)) for e in errors.values())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(mine.parameters(), 0.5)
+        optimizer.step()
+    assert 0.05 < figures["clip_fraction"] < 0.5 and figures["clip_fraction"] == pytest.approx(statistics.mean(outside), abs=0.01)
+    for p, q in zip(model.parameters(), mine.parameters()):
+        assert torch.allclose(p, q, atol=2e-5)
+
+
+@pytest.mark.parametrize("reward", [0.0, 1.0])
+def test_update__of_equal_rewards_is_finite_and_trains_the_self_reward_alone(reward):
+    gradient, figures, (_, solutions, *_) = step_of(tiny_model(), rewards=torch.full((16,), reward))
+    assert figures["policy_loss"] == pytest.approx(0, abs=1e-6) and figures["self_reward_loss"] > 0
+    assert 0 < max(g.abs().max() for g in gradient.values()) < math.inf
+
+
+def test_update__of_cut_solutions_only_is_finite():
+    gradient, figures, (_, solutions, *_) = step_of(tiny_model(seed=3), T=1)
+    if solutions.complete.any():
+        pytest.fail("choose a seed whose first tokens are never EOS")
+    assert figures["self_reward_loss"] == 0 and all(torch.isfinite(g).all() for g in gradient.values())
+
+
+def test_update__that_is_not_finite_is_refused_before_the_weights_change(monkeypatch):
+    model, before = tiny_model(), tiny_model().state_dict()
+    monkeypatch.setattr(laser, "self_reward_loss", lambda scores, *_, **__: scores.sum() * torch.inf)
+    with pytest.raises(laser.UserError, match="finite"):
+        step_of(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    with torch.no_grad():
+        model.lm_head.weight[5] = torch.nan
+    with pytest.raises(laser.UserError, match="finite"):
+        draw(model)
+
+
+def test_update__clips_a_larger_gradient_to_the_norm_allowed():
+    gradient, figures, _ = step_of(tiny_model(), grad_clip=0.01)
+    norm = sum(g.square().sum() for g in gradient.values()).sqrt().item()
+    assert figures["grad_norm"] > 0.1 and norm == pytest.approx(0.01, rel=1e-2)  # logged as it was, applied as it may be
+
+
+def test_update__kl_draws_the_policy_to_the_reference():
+    solutions, config = draw(tiny_model(), T=8), Config(kl=1.0, grad_clip=1e9)
+    for reference, apart in ((tiny_model(), False), (tiny_model(seed=1), True)):
+        ref_logps, _ = laser.score(reference, repeated(PROMPTS, 4), solutions.responses(), ZC, config)
+        model, batch = tiny_model(), batch_of(solutions, torch.zeros(16), torch.zeros(16), config, ref_logps=ref_logps)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        first, second = (laser.update(policy_of(model), optimizer, batch, 0.0, config)["kl"] for _ in range(2))
+        assert 0 < second < 0.99 * first if apart else first == pytest.approx(0, abs=1e-6) == second
+
+
+def test_update__repeated_teaches_the_self_reward():
+    """Regression on fixed solutions brings r_s to r_v: 0 for one answer, 1 for another."""
+    model = tiny_model()
+    solutions = draw(model, T=8)
+    rewards = torch.tensor([float(r[0] % 2) for r in solutions.responses()])
+    c_ref = solutions.logp_zc[solutions.complete].mean().item()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    config = Config(beta=0.25)
+    batch = batch_of(solutions, rewards, torch.zeros(16), config, c_ref)
+    for _ in range(80):
+        figures = laser.update(policy_of(model), optimizer, batch, 1.0, config)
+    _, logp_zc = laser.score(model, repeated(PROMPTS, 4), solutions.responses(), ZC, config)
+    error = (laser.self_reward(logp_zc, c_ref, 0.25) - rewards)[solutions.complete].abs().max()
+    assert figures["self_reward_loss"] < 0.01 and error < 0.3
+
+
+# ----------------------------------------------------------------------------------- self-verification, votes
+
+
+def test_verification_metrics__against_pair_counting():
+    generator = torch.Generator().manual_seed(2)
+    rewards = (torch.rand(60, generator=generator) < 0.4).double()
+    scores = ((torch.randn(60, generator=generator) + rewards) * 3).round().double() / 4 + 0.01
+    got = laser.verification_metrics(scores, rewards)
+    right, wrong = scores[rewards == 1].tolist(), scores[rewards == 0].tolist()
+    tpr, tnr = sum(s > 0.5 for s in right) / len(right), sum(s <= 0.5 for s in wrong) / len(wrong)
+    auroc = sum((r > w) + (r == w) / 2 for r in right for w in wrong) / len(right) / len(wrong)
+    ece = 0
+    for b in range(10):
+        inside = [(min(max(s, 0), 1), r) for s, r in zip(scores.tolist(), rewards.tolist()) if min(int(min(max(s, 0), 1) * 10), 9) == b]
+        if inside:
+            ece += len(inside) / 60 * abs(statistics.mean(s for s, _ in inside) - statistics.mean(r for _, r in inside))
+    expected = {"f1": 2 * tpr * tnr / (tpr + tnr), "tpr": tpr, "tnr": tnr, "auroc": auroc, "ece": ece}
+    assert {k: v.item() for k, v in got.items()} == pytest.approx(expected)
+
+
+def test_verification_metrics__of_an_empty_class_are_undefined_and_of_a_blind_one_zero():
+    scores = torch.tensor([0.1, 0.2, 0.9])
+    one_class = laser.verification_metrics(scores, torch.ones(3))
+    assert one_class["tpr"] == pytest.approx(1 / 3) and all(one_class[k].isnan() for k in ("f1", "tnr", "auroc"))
+    assert laser.number(one_class["f1"]) is None
+    halves = laser.verification_metrics(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0]))
+    assert (halves["tpr"], halves["tnr"]) == (0, 1)  # 0.5 does not say «right»
+    assert laser.verification_metrics(scores, torch.tensor([1.0, 1, 0]))["f1"] == 0  # neither class is ever recognised
+    assert all(v.isnan() for v in laser.verification_metrics(torch.zeros(0), torch.zeros(0)).values())
+
+
+def brute_force_vote(answers, weights, rewards, k):
+    """Over all k-subsets: the answer with the largest summed weight, ties sharing the credit."""
+    credit = []
+    for subset in itertools.combinations(range(len(answers)), k):
+        totals = {}
+        for i in subset:
+            if answers[i] is not None:
+                totals.setdefault(answers[i], []).append((weights[i], rewards[i]))
+        sums = {a: sum(w for w, _ in rows) for a, rows in totals.items()}
+        best = [a for a in sums if sums[a] > max(sums.values()) - 1e-9]
+        credit.append(statistics.mean(totals[a][0][1] for a in best) if best else 0)
+    return statistics.mean(credit)
+
+
+def test_vote__against_brute_force_over_all_subsets():
+    generator = torch.Generator().manual_seed(1)
+    classes = torch.randint(-1, 4, (6, 8), generator=generator)
+    classes[0] = -1  # nobody answers
+    scores = (torch.rand(6, 8, generator=generator) * 4).round() / 4  # coarse, so that there are ties
+    scores[classes < 0] = 0
+    rewards = (classes == 1).double()
+    got = laser.voting_metrics(classes, scores.double(), rewards)
+    assert set(got) == {"mean@1", *(f"{m}@{k}" for m in ("pass", "maj", "weighted", "best") for k in (1, 2, 4, 8))}
+    for p in range(6):
+        answers = [None if c < 0 else c for c in classes[p].tolist()]
+        s, r = scores[p].tolist(), rewards[p].tolist()
+        assert got["mean@1"][p].item() == pytest.approx(sum(r) / 8)
+        for k in (1, 2, 4, 8):
+            subsets = list(itertools.combinations(range(8), k))
+            assert got[f"pass@{k}"][p].item() == pytest.approx(statistics.mean(max(r[i] for i in c) for c in subsets))
+            assert got[f"maj@{k}"][p].item() == pytest.approx(brute_force_vote(answers, [1] * 8, r, k))
+            assert got[f"weighted@{k}"][p].item() == pytest.approx(brute_force_vote(answers, s, r, k))
+            assert got[f"best@{k}"][p].item() == pytest.approx(brute_force_vote(range(8), s, r, k))
+
+
+# --------------------------------------------------------------------------------------- problems and prompts
+
+
+def test_pair_problems__have_one_pair_and_careless_solutions_that_add_up():
+    seen = {}
+    for name in laser.PAIRS:
+        rows = laser.pair_problems(name, 300, right=0.4)
+        correct = 0
+        for row in rows:
+            numbers, total = row["problem"].rstrip("=").split(":")
+            total, numbers = int(total), list(map(int, numbers.split()))
+            pairs = [set(p) for p in itertools.combinations(numbers, 2) if sum(p) == total]
+            assert pairs == [set(map(int, row["answer"].split(",")))] and len(set(numbers)) == len(numbers)
+            a, b, said = map(int, row["solution"].split("\\")[0].replace("=", "+").split("+"))
+            assert said == a + b and {a, b} <= set(numbers) and a != b
+            assert laser.extract_answer(row["solution"]) == f"{a},{b}"
+            correct += laser.reward(row["solution"], row["answer"], strict=True)
+            seen.setdefault((total, *sorted(numbers)), set()).add(name)
+        assert 0.3 < correct / 300 < 0.5
+    assert all(names == {"pairs"} or "pairs" not in names for names in seen.values())  # nothing held out is trained on
+
+
+def test_load_problems__local_data_of_every_kind(tmp_path):
+    config = Config()
+    rows = [{"question": "1+1?", "final_answer": "007"}, {"question": "2+2?", "final_answer": "0.50"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    (tmp_path / "a.csv").write_text("question,final_answer\n1+1?,007\n2+2?,0.50\n")
+    import datasets
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "a.parquet")
+    for kind in ("jsonl", "json", "csv", "parquet"):
+        got = laser.load_problems(str(tmp_path / f"a.{kind}"), True, config)
+        assert got == [{"problem": "1+1?", "answer": "007"}, {"problem": "2+2?", "answer": "0.50"}]
+
+
+def test_load_problems__answers_of_mixed_type_and_columns_by_flag(tmp_path):
+    file = tmp_path / "odd.jsonl"
+    file.write_text('{"ask": "a", "reply": 70}\n{"ask": "b", "reply": "x"}\n')
+    config = Config(problem_column="ask", answer_column="reply")
+    assert [row["answer"] for row in laser.load_problems(str(file), True, config)] == ["70", "x"]
+
+
+def test_load_problems__reads_answers_as_written_and_counts_rows_without_one(tmp_path, capsys):
+    (tmp_path / "a[1].jsonl").write_text('{"question": "p\u2028q", "answer": 123456789012345678901234567890}\n{"question": "p", "answer": 0.50}\n\n'
+                                         '{"question": "p", "answer": "2020-01-01"}\n{"question": "p", "answer": null}\n')
+    (tmp_path / "a[1].csv").write_text("question,answer\np,NA\np,007\np,\n,5\n")
+    (tmp_path / "a1.csv").write_text("question,answer\nwrong,1\n")
+    for name, answers, dropped in (("a[1].jsonl", ["123456789012345678901234567890", "0.50", "2020-01-01"], "1 of 4"),
+                                   ("a[1].csv", ["NA", "007"], "2 of 4")):
+        assert [row["answer"] for row in laser.load_problems(str(tmp_path / name), True, Config())] == answers
+        assert f"{dropped} rows dropped" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content, words", [("", "no problems|no problem column|Cannot read"), ('{"a": 1}\n', "problem column"),
+                                            ('{"problem": "x"}\n', "answer column"), ("{not json", "Cannot read"),
+                                            (b'{"problem": "\xe9", "answer": "1"}', "utf-8")])
+def test_load_problems__bad_data_gets_one_sentence(content, words, tmp_path):
+    (tmp_path / "bad.jsonl").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(laser.UserError, match=words):
+        laser.load_problems(str(tmp_path / "bad.jsonl"), True, Config())
+
+
+@pytest.mark.parametrize("value, expected", [
+    (70, "70"), ("We add.\n#### 1,234", "1,234"), ("so \\boxed{\\frac{1}{2}}.", "\\frac{1}{2}"), ([3, "4"], "3, 4"), (" x ", "x")])
+def test_gold_answer__by_kind(value, expected):
+    assert laser.gold_answer(value) == expected
+
+
+def byte_tokenizer(folder):
+    """A byte-level BPE tokenizer with a chat template and pad = EOS, as Qwen2.5's base models have, trained on a few lines."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    core.train_from_iterator(["Find the sum of all integers. \\boxed{\\frac{1}{2}}"] * 3, trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<|endoftext|>", eos_token="<|endoftext|>")
+    tokenizer.chat_template = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+                               "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def test_encode_prompts__have_the_special_tokens_of_their_template_once(tmp_path):
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = byte_tokenizer(tmp_path)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
+    decoded = lambda: [tokenizer.decode(ids) for ids in laser.encode_prompts(tokenizer, ["Find it.", "x"], "Now.")]  # noqa: E731
+    assert decoded()[0] == "<|im_start|>user\nFind it.\nNow.<|im_end|>\n<|im_start|>assistant\n"
+    tokenizer.chat_template = None
+    assert decoded() == ["<|im_start|>Find it.\nNow.", "<|im_start|>x\nNow."]
+
+
+# -------------------------------------------------------------------------- sampling's cache and chunked loss
+
+
+def test_chosen_logps__equal_the_naive_ones_and_so_do_their_gradients(monkeypatch):
+    monkeypatch.setattr(laser, "LOGITS_AT_A_TIME", 3 * V)  # 3 of 10 tokens at a time
+    head, hidden = torch.nn.Linear(8, V, bias=False).double(), torch.randn(10, 8, dtype=torch.float64, requires_grad=True)
+    targets, temperature = torch.randint(V, (10,)), torch.rand(10).double() + 0.5
+    weight = torch.randn(10, dtype=torch.float64)
+    for form in (lambda: laser.chosen_logps(head, hidden, targets, temperature),
+                 lambda: (head(hidden) / temperature[:, None]).log_softmax(-1)[range(10), targets]):
+        hidden.grad = head.weight.grad = None
+        value = form()
+        (value * weight).sum().backward()
+        if form.__code__.co_names[0] == "laser":
+            expected = value.detach(), hidden.grad, head.weight.grad
+    # the head's logits are float32 by design, as in training
+    assert all(torch.allclose(x.double(), y, atol=1e-5) for x, y in zip(expected, (value, hidden.grad, head.weight.grad)))
+
+
+class Allocations(TorchDispatchMode):
+    """Counts the bytes of all tensors alive, and their peak."""
+
+    def __init__(self):
+        super().__init__()
+        self.alive, self.now, self.peak = {}, 0, 0
+
+    def free(self, place):
+        self.now -= self.alive.pop(place, 0)
+
+    def __torch_dispatch__(self, function, kinds, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        for x in result if isinstance(result, (tuple, list)) else [result]:
+            store = x.untyped_storage() if isinstance(x, torch.Tensor) else None
+            if store is not None and store.data_ptr() not in self.alive:
+                self.alive[store.data_ptr()] = store.nbytes()
+                self.now += store.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(store, self.free, store.data_ptr())
+        return result
+
+
+def test_chosen_logps__never_hold_more_than_a_few_chunks_of_logits(monkeypatch):
+    monkeypatch.setattr(laser, "LOGITS_AT_A_TIME", 2**18)
+    head, hidden = torch.nn.Linear(8, 4096, bias=False), torch.randn(1024, 8, requires_grad=True)
+    targets, ones = torch.randint(4096, (1024,)), torch.ones(1024)
+    with Allocations() as ours:
+        laser.chosen_logps(head, hidden, targets, ones).sum().backward()
+    with Allocations() as naive:
+        head(hidden).log_softmax(-1).gather(1, targets[:, None]).sum().backward()
+    assert ours.peak < 4 * 5 * 2**18 * 1.1 < naive.peak / 5
+
+
+# ------------------------------------------------------------------------------------------------- evaluation
+
+
+def test_subsets__are_seeded_draws_of_the_right_size():
+    members = laser.subsets(32, 8)
+    assert members.shape == (256, 32) and (members.sum(1) == 8).all() and torch.equal(members, laser.subsets(32, 8))
+    assert len({tuple(row) for row in members.tolist()}) > 250  # C(32, 8) is ten million
+    assert (members.mean(0) - 0.25).abs().max() < 5 * math.sqrt(0.25 * 0.75 / 256)
+
+
+def test_solve__takes_the_last_box_and_nothing_from_a_cut_solution(given):
+    policy, row, solutions, responses, _ = given
+    reference = tiny_model(seed=1, vocabulary=100)
+    _, exact = laser.score(reference, [row["prompt"]] * 4, responses, 99, Config())
+    for config, c_ref in ((Config(eval_n=4), torch.full((4,), -4.0)), (Config(eval_n=4, exact_reference=True), exact)):
+        rows = laser.solve(policy, [row], config, reference=reference)
+        assert [r["reward"] for r in rows] == [1, 0, 1, 0] and [r["answer"] for r in rows] == ["5,9", None, "5,9", "2,5"]
+        assert rows[1]["self_reward"] is None and not rows[1]["complete"]
+        for i in (0, 2, 3):
+            assert rows[i]["self_reward"] == pytest.approx(0.1 * (solutions.logp_zc[i] - c_ref[i]).item(), rel=1e-5)
+
+
+def test_solve__of_a_problem_does_not_depend_on_the_others_asked(finished):
+    policy = laser.load_grader(laser.parse(["--model", str(finished[0] / "checkpoint")]))
+    config = laser.parse(["--model", str(finished[0] / "checkpoint"), "--n", "3"])
+    problems = laser.add_prompts(laser.pair_problems("pairs-hard", 4), policy.model, policy.tokenizer, config, "four")
+    both, alone = laser.solve(policy, problems, config), laser.solve(policy, problems[2:3], config)
+    assert [row["response"] for row in both[6:9]] == [row["response"] for row in alone] != [row["response"] for row in both[:3]]
+
+
+def test_reliability__counts_and_adds_up_to_the_calibration_error():
+    torch.manual_seed(0)
+    self_rewards, rewards = torch.rand(300, dtype=torch.float64) * 1.4 - 0.2, (torch.rand(300) < 0.4).double()
+    bins = laser.reliability(self_rewards, rewards)
+    assert sum(count for count, _, _ in bins) == 300 and all(0.1 * i <= mean <= 0.1 * i + 0.1 for i, (_, mean, _) in enumerate(bins))
+    gap = sum(count * abs(mean - accuracy) for count, mean, accuracy in bins) / 300
+    assert gap == pytest.approx(laser.verification_metrics(self_rewards, rewards)["ece"].item())
+
+
+def rows_of(columns):
+    """Rows of samples.jsonl from (self_reward, reward, answer, tokens)."""
+    return [{"reward": float(r), "self_reward": score, "complete": score is not None, "answer": a, "tokens": t, "seconds": 0.1,
+             "logp_zc": None if score is None else -3.0} for score, r, a, t in columns]
+
+
+def test_summarise__length_correlation_is_spearmans():
+    rng = random.Random(0)
+    x, y = ([rng.randint(0, 9) / 9 for _ in range(50)] for _ in range(2))
+    rank = lambda values: [sum(w < v for w in values) + (values.count(v) + 1) / 2 for v in values]  # noqa: E731
+    row = laser.summarise(rows_of([(a, 0, "1", 10 * b) for a, b in zip(x, y)]), 1, 0.1)
+    assert row["length_correlation"] == pytest.approx(statistics.correlation(rank(x), rank(y)))
+    assert laser.summarise(rows_of([(a, 0, "1", a * a) for a in x]), 1, 0.1)["length_correlation"] == pytest.approx(1)
+
+
+def test_summarise__no_answer_wins_nothing_and_nothing_complete_is_undefined():
+    rows = rows_of([(0.3, 1, "1", 5), (0.1, 0, "2", 5), (0.9, 1, "1", 5), (0.95, 0, None, 5)])  # the highest, without an answer
+    assert laser.summarise(rows, 2, 0.1)["best@2"] == 1
+    empty = laser.summarise(rows_of([(None, 0, None, 5), (None, 0, None, 5)]), 1, 0.1)
+    assert empty["complete"] == 0 and empty["mean@1"] == 0 and empty["f1"] is None is empty["auroc_ci"] is empty["length_correlation"]
+    assert sum(count for count, _, _ in empty["reliability"]) == 0
+
+
+def test_summarise__intervals_resample_whole_problems():
+    rng, P, n = random.Random(0), 8, 3
+    samples = [{"reward": float(rng.random() < p / P), "self_reward": rng.random(), "complete": rng.random() < 0.8, "answer": "1", "tokens": 5,
+                "seconds": 0.1, "logp_zc": -3.0} for p in range(P) for _ in range(n)]
+    row = laser.summarise(samples, n, 0.1)
+    picks = torch.randint(P, (500, P), generator=torch.Generator().manual_seed(laser.seed_of("bootstrap", P))).tolist()
+    means, tprs = [], []
+    for chosen in picks:
+        drawn = [samples[p * n + i] for p in chosen for i in range(n)]
+        grades = [s["self_reward"] > 0.5 for s in drawn if s["complete"] and s["reward"]]
+        means.append(statistics.mean(s["reward"] for s in drawn))
+        tprs += [sum(grades) / len(grades)] if grades else []
+    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    assert row["mean@1_ci"] == pytest.approx(torch.tensor(means, dtype=torch.float64).quantile(ends).tolist())
+    assert row["tpr_ci"] == pytest.approx(torch.tensor(tprs, dtype=torch.float64).quantile(ends).tolist())
+
+
+def test_evaluate__interrupted_in_training_goes_on(finished, tmp_path, monkeypatch):
+    real, calls, arguments = laser.solve, [], [*FAST, "--eval-every", "3", "--out", tmp_path / "i"]
+
+    def interrupted(*rest):
+        calls.append(rest)
+        if len(calls) in (3, 20):  # in the evaluation before step 1, and in the one after step 3
+            raise KeyboardInterrupt
+        return real(*rest)
+
+    monkeypatch.setattr(laser, "solve", interrupted)
+    assert here(*arguments) == 130 and here(*arguments, "--resume") == 130 and here(*arguments, "--resume") == 0
+    assert len(calls) < 3 * 8 + 2 + 8  # the first evaluation went on where it was, the second began anew with its step
+    ours, whole = (without_times(lines(folder / "eval.jsonl")) for folder in (tmp_path / "i", finished[0]))
+    assert ours == whole and same_weights(tmp_path / "i", finished[0])
+
+
+# ---------------------------------------------------------------------------------------------- model and z_c
+
+
+def test_load_model__dropout_is_off_in_training(tmp_path):
+    settings = {"model_type": "gpt2", "n_embd": 32, "n_head": 2, "n_layer": 1, "vocab_size": 128, "resid_pdrop": 0.5}
+    (tmp_path / "drop.json").write_text(json.dumps(settings))
+    model, _ = laser.load_model(str(tmp_path / "drop.json"), torch.device("cpu"), "float32", 0)
+    one, two = (laser.token_logps(model.train(), [[5, 6]], [[7, 8, 1]], 99)[0] for _ in range(2))
+    assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("changes, words", [({"num_attention_heads": 7}, "does not run"), ({"hidden_size": "x"}, "Cannot load"),
+                                            ({"vocab_size": 10}, "fewer embeddings"), ({"model_type": "bert"}, "does not follow"),
+                                            ({"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}, "sliding_attention")])
+def test_load_model__refuses_what_it_would_follow_wrongly(changes, words, tmp_path):
+    settings = {**json.loads((HERE / "tiny_config.json").read_text()), **changes}
+    (tmp_path / "odd.json").write_text(json.dumps(settings))
+    with pytest.raises(laser.UserError, match=words):
+        laser.load_model(str(tmp_path / "odd.json"), torch.device("cpu"), "float32", 0)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_load_model__a_real_folder_on_real_problems(kind, tmp_path, capsys):
+    if not DATA.exists():
+        pytest.skip(f"the benchmark files are not in {DATA}")
+    tokenizer = byte_tokenizer(tmp_path / "base")
+    model = tiny_model(kind, pad=tokenizer.pad_token_id, vocabulary=len(tokenizer))
+    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(tmp_path / "base")
+    code = here("--model", tmp_path / "base", "--data", DATA / "math500.jsonl", "--eval_data", DATA / "aime25.jsonl", "--steps", 3,
+                  "--prompts_per_step", 4, "--group_size", 4, "--max_prompt_tokens", 200, "--max_response_tokens", 24, "--lr", "1e-3",
+                  "--beta", "0.3", "--reasoning_warmup", 0, "--self_reward_warmup", 1, "--eval_n", 2, "--out", tmp_path / "out")
+    assert code == 0 and "longer than 200 tokens" in capsys.readouterr().out  # dropped and counted
+    trained = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "checkpoint")
+    start = model.state_dict()
+    assert any(not torch.equal(v[: len(start[k])], start[k]) for k, v in trained.state_dict().items())
+    assert [row["data"].endswith("aime25.jsonl") for row in lines(tmp_path / "out" / "eval.jsonl")] == [True, True]
+
+
+def test_measure_c_ref__reads_after_an_eos_that_a_cut_solution_is_given(given):
+    policy, row, _, responses, _ = given
+    mean, std = laser.measure_c_ref(policy, [row], Config(prompts_per_step=1, group_size=4))
+    values = []
+    for response in responses:
+        ids = torch.tensor([row["prompt"] + response + [EOS] * (response[-1] != EOS)])
+        values.append(policy.model(ids).logits[0, -1].log_softmax(-1)[99].item())
+    assert (mean, std) == pytest.approx((statistics.mean(values), statistics.stdev(values)), rel=1e-4)
+
+
+# --------------------------------------------------------------------------------------- optimizer and memory
+
+
+def drift(optimizer_of, dtype, steps=200):
+    """Mean change of 20,000 weights under gradients of one sign, and its standard error."""
+    generator = torch.Generator().manual_seed(0)
+    start = (torch.rand(20_000, generator=generator) * 0.04 + 0.01).bfloat16()  # of one sign, or a bias towards 0 would cancel
+    weight = torch.nn.Parameter(start.to(dtype, copy=True))
+    optimizer = optimizer_of([weight])
+    for _ in range(steps):
+        weight.grad = (torch.rand(20_000, generator=generator) * 1e-3).to(dtype)
+        optimizer.step()
+    change = (weight.detach().float() - start.float()).double()
+    return change.mean().item(), change.std().item() / math.sqrt(20_000)
+
+
+def test_bf16_adamw__drifts_as_float32_does_and_plain_rounding_does_not():
+    settings = {"lr": 1e-6, "weight_decay": 0.01}
+    exact, _ = drift(lambda p: torch.optim.AdamW(p, **settings), torch.float32)
+    rounded, error = drift(lambda p: laser.BF16AdamW(p, **settings), torch.bfloat16)
+    plain, _ = drift(lambda p: torch.optim.AdamW(p, **settings), torch.bfloat16)
+    assert exact < -1e-4 and abs(rounded - exact) < 4 * error + 0.01 * abs(exact)
+    assert abs(plain - exact) > 0.5 * abs(exact) > 20 * error
+
+
+def test_bf16_adamw__gradients_of_many_micro_batches_add_up():
+    """1,000 gradients of 1: a plain bfloat16 sum stops at 256, as 257 cannot be written; the optimizer's is 1,000 on average."""
+    sums = []
+    for _ in range(2):
+        weight = torch.nn.Parameter(torch.zeros(4096, dtype=torch.bfloat16))
+        optimizer = laser.BF16AdamW([weight], lr=1e-3, weight_decay=0.0)
+        for _ in range(1000):
+            weight.sum().backward()
+        assert weight.grad is None
+        optimizer.collect()
+        sums.append(weight.grad.float())
+    assert torch.equal(*sums) and sums[0].mean().item() == pytest.approx(1000, rel=0.005) and sums[0].std() > 0
+    plain = torch.zeros(4096, dtype=torch.bfloat16)
+    for _ in range(1000):
+        plain += 1
+    assert plain.max() == 256
+
+
+def test_main__full_memory_gets_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(laser, "uniforms", lambda *_: torch.empty(2**55))
+
+
+# ------------------------------------------------------------------------------------------ several processes
+
+
+def assert_like(rows, others):
+    """The same steps up to the rounding that another order of summation brings."""
+    assert [row["step"] for row in rows] == [row["step"] for row in others]
+    for row, other in zip(rows, others):
+        assert row["reward"] == other["reward"] and row["response_tokens"] == other["response_tokens"]
+        for key in ("policy_loss", "self_reward_loss", "log_z"):
+            assert row[key] == other[key] or row[key] == pytest.approx(other[key], abs=1e-4), key
+        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+
+
+def test_processes__two_take_the_steps_of_one_and_one_goes_on_where_they_stopped(finished, tmp_path):
+    """5 problems on 2 processes, micro-batches that do not come out even. One fails in the fourth step: both end, three are kept."""
+    (tmp_path / "fails.py").write_text(f"""import sys
+sys.path.insert(0, {str(HERE)!r})
+import laser
+real = laser.training_step
+def step_of(policy, optimizer, rows, step, *rest):
+    if laser.RANK == 1 and step == 3:
+        raise laser.UserError("The second process cannot go on.")
+    return real(policy, optimizer, rows, step, *rest)
+laser.training_step = step_of
+sys.exit(laser.main(sys.argv[1:]))""")
+    odd = [*FAST, "--prompts_per_step", "5", "--micro_batch_tokens", "300", "--reasoning_warmup", "0", "--save_every", "1"]
+    assert here(*odd, "--out", tmp_path / "one") == 0
+    process = run(*odd, "--out", tmp_path / "two", processes=2, program=tmp_path / "fails.py")
+    assert process.returncode != 0 and "laser.py: The second process cannot go on." in process.stderr, process.stderr[-2000:]
+    assert json.loads((tmp_path / "two" / "checkpoint" / "laser.json").read_text())["step"] == 3
+    assert here(*odd, "--resume", "--out", tmp_path / "two") == 0
+    one, two = (lines(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+    assert_like(two, one)
+    assert any(row["grad_norm"] > 0.1 and row["reward_std"] > 0 for row in one)
+    weights = [AutoModelForCausalLM.from_pretrained(tmp_path / name / "checkpoint").state_dict() for name in ("one", "two")]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.allclose(weights[0][k], weights[1][k], atol=1e-5) for k in weights[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_restore__shards_go_on_with_the_moments_of_a_whole_optimizer(dtype, tmp_path):
+    """A run of one process that is resumed by several: each takes its shards of the moments."""
+    plain, sharded = (tiny_model().to(getattr(torch, dtype)) for _ in range(2))
+    solutions, rewards = draw(plain), torch.tensor([1.0, 0, 0, 1] * 4)
+    batch = batch_of(solutions, rewards, laser.group_advantages(rewards, 4))
+    step = lambda model, optimizer: laser.update(policy_of(model), optimizer, batch, 0.1, Config(beta=0.2))  # noqa: E731
+    first = laser.make_optimizer(plain, 1e-2, 0.01)
+    step(plain, first)
+    run = types.SimpleNamespace(policy=policy_of(plain)._replace(tokenizer=laser.character_tokenizer()), optimizer=first, c_ref_std=None, out=tmp_path)
+    laser.save(run, 1, Config())
+    sharded.load_state_dict(plain.state_dict())
+    laser.join(torch.device("cpu"))
+    try:
+        laser.shard(sharded)
+        second = laser.make_optimizer(sharded, 1e-2, 0.01)
+        laser.restore(sharded, second, tmp_path / "checkpoint" / "trainer.pt")
+        assert {type(x) for state in second.state.values() for x in state.values() if x.dim()} == {laser.DTensor}
+        assert step(plain, first)["grad_norm"] == pytest.approx(step(sharded, second)["grad_norm"], rel=1e-2)
+        for p, q in zip(plain.parameters(), sharded.parameters()):
+            assert torch.allclose(p, q.full_tensor(), atol=1e-6 if dtype == "float32" else 0.02)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_shard__in_float32_that_computes_in_bfloat16_takes_the_step_of_float32(monkeypatch):
+    """What one GPU does with float32 weights, here on a CPU: FSDP with one process, with and without gradient checkpointing."""
+    policy = laser.MixedPrecisionPolicy
+    monkeypatch.setattr(laser, "MixedPrecisionPolicy", lambda **options: policy(**{**options, "param_dtype": torch.bfloat16}))
+    plain, *sharded = (tiny_model() for _ in range(3))
+    getattr(sharded[1], "activation_checkpointing_enable", sharded[1].gradient_checkpointing_enable)({"use_reentrant": False})
+    laser.join(torch.device("cpu"))
+    try:
+        solutions, rewards = draw(plain), torch.tensor([1.0, 0, 0, 1] * 4)
+        results = []
+        for model in (plain, *sharded):
+            if model is not plain:
+                laser.shard(model)
+                drawn = laser.sample_together(laser.Policy(model, None, [EOS], ZC, -4.0), PROMPTS, 4, laser.uniforms(16, 12, "test", 0), Config())
+                known = drawn.tokens[:, 0] == solutions.tokens[:, 0]  # until rounding leads to another token
+                assert known.sum() > 12 and torch.allclose(drawn.logps[known, 0], solutions.logps[known, 0], atol=0.05)
+            optimizer = laser.make_optimizer(model, 1e-3, 0.0)
+            batch, config = batch_of(solutions, rewards, laser.group_advantages(rewards, 4)), Config(beta=0.2, micro_batch_tokens=60)
+            results.append(laser.update(policy_of(model), optimizer, batch, 0.1, config))
+            assert {p.dtype for p in model.parameters()} == {x.dtype for x in optimizer.state[next(model.parameters())].values()} == {torch.float32}
+        for result in results[1:]:
+            assert 1e-4 < result["logp_mismatch"] < 0.05  # it did compute in bfloat16
+            assert result["self_reward_loss"] == pytest.approx(results[0]["self_reward_loss"], rel=0.03)
+            assert result["grad_norm"] == pytest.approx(results[0]["grad_norm"], rel=0.03)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+# ----------------------------------------------------------------------------- whole runs, files and resuming
+
+
+def test_main__a_run_as_a_subprocess(finished):
     out, process = finished
     assert process.returncode == 0, process.stderr[-2000:]
     assert "weighted@2" in process.stdout and "log Z" in process.stdout
@@ -760,7 +1064,7 @@ def test_a_run_as_a_subprocess(finished):
     assert stored["step"] == 4 and stored["laser"]["token"] >= 98 and stored["laser"]["c_ref"] < 0
 
 
-def test_a_stopped_and_resumed_run_equals_an_undisturbed_one(finished, tmp_path):
+def test_train__stopped_and_resumed_equals_an_undisturbed_run(finished, tmp_path):
     whole, _ = finished
     assert here(*FAST, "--steps", "2", "--out", tmp_path / "a") == 0
     assert here(*FAST, "--steps", "4", "--resume", "--out", tmp_path / "a") == 0
@@ -768,7 +1072,7 @@ def test_a_stopped_and_resumed_run_equals_an_undisturbed_one(finished, tmp_path)
     assert same_weights(whole, tmp_path / "a")
 
 
-def test_resuming_with_other_settings_is_refused_by_name_and_a_whole_run_has_nothing_left_to_do(finished, capsys):
+def test_open_folder__refuses_other_settings_by_name_and_a_whole_run_has_nothing_left_to_do(finished, capsys):
     out, _ = finished
     before = (out / "metrics.jsonl").read_text()
     assert laser.main(["--resume", "--out", str(out), "--beta", "0.5", "--lr", "1e-5"]) == 2
@@ -777,7 +1081,7 @@ def test_resuming_with_other_settings_is_refused_by_name_and_a_whole_run_has_not
     assert laser.main(["--resume", "--out", str(out)]) == 0 and (out / "metrics.jsonl").read_text() == before
 
 
-def test_kills_at_any_moment_cost_nothing(finished, tmp_path, monkeypatch):
+def test_train__killed_at_any_moment_loses_nothing(finished, tmp_path, monkeypatch):
     """SIGKILL inside a save, then SIGTERM in a step: the resumed run ends as the undisturbed one."""
     whole, _ = finished
     out, command = tmp_path / "killed", [*FAST, "--save_every", "1", "--out", str(tmp_path / "killed")]
@@ -811,166 +1115,7 @@ def test_kills_at_any_moment_cost_nothing(finished, tmp_path, monkeypatch):
     assert same_weights(whole, out)
 
 
-def assert_like(rows, others):
-    """The same steps up to the rounding that another order of summation brings."""
-    assert [row["step"] for row in rows] == [row["step"] for row in others]
-    for row, other in zip(rows, others):
-        assert row["reward"] == other["reward"] and row["response_tokens"] == other["response_tokens"]
-        for key in ("policy_loss", "self_reward_loss", "log_z"):
-            assert row[key] == other[key] or row[key] == pytest.approx(other[key], abs=1e-4), key
-        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
-
-
-def test_two_processes_take_the_steps_that_one_would_and_one_goes_on_where_they_stopped(finished, tmp_path):
-    """5 problems on 2 processes, micro-batches that do not come out even. One fails in the fourth step: both end, three are kept."""
-    (tmp_path / "fails.py").write_text(f"""import sys
-sys.path.insert(0, {str(HERE)!r})
-import laser
-real = laser.training_step
-def step_of(policy, optimizer, rows, step, *rest):
-    if laser.RANK == 1 and step == 3:
-        raise laser.UserError("The second process cannot go on.")
-    return real(policy, optimizer, rows, step, *rest)
-laser.training_step = step_of
-sys.exit(laser.main(sys.argv[1:]))""")
-    odd = [*FAST, "--prompts_per_step", "5", "--micro_batch_tokens", "300", "--reasoning_warmup", "0", "--save_every", "1"]
-    assert here(*odd, "--out", tmp_path / "one") == 0
-    process = run(*odd, "--out", tmp_path / "two", processes=2, program=tmp_path / "fails.py")
-    assert process.returncode != 0 and "laser.py: The second process cannot go on." in process.stderr, process.stderr[-2000:]
-    assert json.loads((tmp_path / "two" / "checkpoint" / "laser.json").read_text())["step"] == 3
-    assert here(*odd, "--resume", "--out", tmp_path / "two") == 0
-    one, two = (lines(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
-    assert_like(two, one)
-    assert any(row["grad_norm"] > 0.1 and row["reward_std"] > 0 for row in one)
-    weights = [AutoModelForCausalLM.from_pretrained(tmp_path / name / "checkpoint").state_dict() for name in ("one", "two")]
-    assert weights[0].keys() == weights[1].keys()
-    assert all(torch.allclose(weights[0][k], weights[1][k], atol=1e-5) for k in weights[0])
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_shards_go_on_with_the_moments_of_a_whole_optimizer(dtype, tmp_path):
-    """A run of one process that is resumed by several: each takes its shards of the moments."""
-    plain, sharded = (tiny_model().to(getattr(torch, dtype)) for _ in range(2))
-    solutions, rewards = draw(plain), torch.tensor([1.0, 0, 0, 1] * 4)
-    step = lambda model, optimizer: laser.update(model, optimizer, repeated(PROMPTS, 4), solutions, rewards,  # noqa: E731
-                                                 laser.group_advantages(rewards, 4), 0.1, -4.0, ZC, Config(beta=0.2))
-    first = laser.make_optimizer(plain, 1e-2, 0.01)
-    step(plain, first)
-    torch.save({"optimizer": first.state_dict()}, tmp_path / "trainer.pt")
-    sharded.load_state_dict(plain.state_dict())
-    laser.join(torch.device("cpu"))
-    try:
-        laser.shard(sharded)
-        second = laser.make_optimizer(sharded, 1e-2, 0.01)
-        laser.restore(second, tmp_path / "trainer.pt")
-        assert {type(x) for state in second.state.values() for x in state.values() if x.dim()} == {laser.DTensor}
-        assert step(plain, first)["grad_norm"] == pytest.approx(step(sharded, second)["grad_norm"], rel=1e-2)
-        for p, q in zip(plain.parameters(), sharded.parameters()):
-            assert torch.allclose(p, q.full_tensor(), atol=1e-6 if dtype == "float32" else 0.02)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def test_float32_shards_that_compute_in_bfloat16_take_the_step_of_float32(monkeypatch):
-    """What one GPU does with float32 weights, here on a CPU: FSDP with one process, with and without gradient checkpointing."""
-    policy = laser.MixedPrecisionPolicy
-    monkeypatch.setattr(laser, "MixedPrecisionPolicy", lambda **options: policy(**{**options, "param_dtype": torch.bfloat16}))
-    plain, *sharded = (tiny_model() for _ in range(3))
-    getattr(sharded[1], "activation_checkpointing_enable", sharded[1].gradient_checkpointing_enable)({"use_reentrant": False})
-    laser.join(torch.device("cpu"))
-    try:
-        solutions, rewards = draw(plain), torch.tensor([1.0, 0, 0, 1] * 4)
-        results = []
-        for model in (plain, *sharded):
-            if model is not plain:
-                laser.shard(model)
-                drawn = laser.sample_together(laser.Policy(model, None, [EOS], ZC, -4.0), PROMPTS, 4, laser.uniforms(16, 12, "test", 0), Config())
-                known = drawn.tokens[:, 0] == solutions.tokens[:, 0]  # until rounding leads to another token
-                assert known.sum() > 12 and torch.allclose(drawn.logps[known, 0], solutions.logps[known, 0], atol=0.05)
-            optimizer = laser.make_optimizer(model, 1e-3, 0.0)
-            results.append(laser.update(model, optimizer, repeated(PROMPTS, 4), solutions, rewards, laser.group_advantages(rewards, 4), 0.1, -4.0,
-                                        ZC, Config(beta=0.2, micro_batch_tokens=60)))
-            assert {p.dtype for p in model.parameters()} == {x.dtype for x in optimizer.state[next(model.parameters())].values()} == {torch.float32}
-        for result in results[1:]:
-            assert 1e-4 < result["logp_mismatch"] < 0.05  # it did compute in bfloat16
-            assert result["self_reward_loss"] == pytest.approx(results[0]["self_reward_loss"], rel=0.03)
-            assert result["grad_norm"] == pytest.approx(results[0]["grad_norm"], rel=0.03)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-class Allocations(TorchDispatchMode):
-    """Counts the bytes of all tensors alive, and their peak."""
-
-    def __init__(self):
-        super().__init__()
-        self.alive, self.now, self.peak = {}, 0, 0
-
-    def free(self, place):
-        self.now -= self.alive.pop(place, 0)
-
-    def __torch_dispatch__(self, function, kinds, arguments=(), options=None):
-        result = function(*arguments, **(options or {}))
-        for x in result if isinstance(result, (tuple, list)) else [result]:
-            store = x.untyped_storage() if isinstance(x, torch.Tensor) else None
-            if store is not None and store.data_ptr() not in self.alive:
-                self.alive[store.data_ptr()] = store.nbytes()
-                self.now += store.nbytes()
-                self.peak = max(self.peak, self.now)
-                weakref.finalize(store, self.free, store.data_ptr())
-        return result
-
-
-def test_the_loss_never_holds_more_than_a_few_chunks_of_logits(monkeypatch):
-    monkeypatch.setattr(laser, "LOGITS_AT_A_TIME", 2**18)
-    head, hidden = torch.nn.Linear(8, 4096, bias=False), torch.randn(1024, 8, requires_grad=True)
-    targets, ones = torch.randint(4096, (1024,)), torch.ones(1024)
-    with Allocations() as ours:
-        laser.chosen_logps(head, hidden, targets, ones).sum().backward()
-    with Allocations() as naive:
-        head(hidden).log_softmax(-1).gather(1, targets[:, None]).sum().backward()
-    assert ours.peak < 4 * laser.LOGITS_COPIES * 2**18 * 1.1 < naive.peak / 5
-
-
-def test_a_dry_run_foretells_what_is_held(capsys):
-    settings = ["--micro_batch_tokens", "2048", "--max_prompt_tokens", "24", "--max_response_tokens", "40"]
-    assert laser.main(["--dry_run", *settings]) == 0 and "317,664 parameters" in capsys.readouterr().out
-    foretold = laser.dry_run(laser.parse(settings))
-    model, _ = laser.load_model(str(HERE / "tiny_config.json"), torch.device("cpu"), "float32", 0)
-    prompts, responses = [[5] * 24] * 32, [[6] * 40] * 32
-    with Allocations() as training:
-        logps, logp_zc = laser.token_logps(model, prompts, responses, 100)
-        (logps.sum() + logp_zc.sum()).backward()
-    optimizer = laser.make_optimizer(model, 1e-3, 0.0)
-    optimizer.step()
-    size = lambda tensors: sum(x.nbytes for x in tensors)  # noqa: E731
-    assert foretold["weights"] == size(model.parameters()) == size(p.grad for p in model.parameters()) == foretold["gradients"]
-    assert foretold["AdamW moments"] == size(x for state in optimizer.state.values() for x in state.values() if x.dim())
-    assert training.peak - foretold["gradients"] == pytest.approx(foretold["activations"] + foretold["loss"], rel=0.25)
-    cache = laser.RunningCache(64)
-    prefilled = laser.DynamicCache()
-    model.base_model(torch.tensor([[5] * 24]), past_key_values=prefilled, use_cache=True)
-    cache.append(prefilled, torch.tensor([0]))
-    assert foretold["cache per solution"] == size(x for pair in cache.kv for x in pair)
-
-
-def test_an_evaluation_that_is_interrupted_in_training_goes_on(finished, tmp_path, monkeypatch):
-    real, calls, arguments = laser.solve, [], [*FAST, "--eval-every", "3", "--out", tmp_path / "i"]
-
-    def interrupted(*rest):
-        calls.append(rest)
-        if len(calls) in (3, 20):  # in the evaluation before step 1, and in the one after step 3
-            raise KeyboardInterrupt
-        return real(*rest)
-
-    monkeypatch.setattr(laser, "solve", interrupted)
-    assert here(*arguments) == 130 and here(*arguments, "--resume") == 130 and here(*arguments, "--resume") == 0
-    assert len(calls) < 3 * 8 + 2 + 8  # the first evaluation went on where it was, the second began anew with its step
-    ours, whole = (without_times(lines(folder / "eval.jsonl")) for folder in (tmp_path / "i", finished[0]))
-    assert ours == whole and same_weights(tmp_path / "i", finished[0])
-
-
-def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(finished, tmp_path, capsys):
+def test_save__on_a_full_disk_leaves_the_old_checkpoint_and_says_so(finished, tmp_path, capsys):
     out, most = tmp_path / "full", resource.getrlimit(resource.RLIMIT_FSIZE)
     shutil.copytree(finished[0], out)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, most[1]))  # the kernel refuses larger files, so the weights find no room
@@ -982,7 +1127,23 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(finished, tmp_path, c
     assert here("--resume", "--out", out, "--steps", 5) == 0 and len(lines(out / "metrics.jsonl")) == 5
 
 
-def test_a_damaged_checkpoint_is_named(finished, tmp_path, capsys):
+def test_save__weights_that_are_not_finite_do_not_replace_a_checkpoint(tmp_path, monkeypatch, capsys):
+    real = laser.training_step
+
+    def breaking(policy, optimizer, rows, step, *rest):
+        result = real(policy, optimizer, rows, step, *rest)
+        if step == 2:
+            policy.model.lm_head.weight.data[5, 5] = torch.inf
+        return result
+
+    monkeypatch.setattr(laser, "training_step", breaking)
+    assert here(*FAST, "--warm_start_steps", 0, "--c_ref", -8, "--save_every", 1, "--out", tmp_path / "b") == 2
+    assert "no longer finite after step 3" in capsys.readouterr().err
+    assert json.loads((tmp_path / "b" / "checkpoint" / "laser.json").read_text())["step"] == 2
+    laser.load_model(str(tmp_path / "b" / "checkpoint"), torch.device("cpu"), "float32", 0)
+
+
+def test_prepare__names_a_damaged_checkpoint(finished, tmp_path, capsys):
     for name in ("trainer.pt", "laser.json", "model.safetensors"):
         out = tmp_path / name
         shutil.copytree(finished[0], out)
@@ -992,21 +1153,21 @@ def test_a_damaged_checkpoint_is_named(finished, tmp_path, capsys):
         assert str(out / "checkpoint") in capsys.readouterr().err
 
 
-def test_two_runs_do_not_share_a_folder(finished, capsys):
-    held = laser.lock(finished[0])
+def test_take_lock__two_runs_do_not_share_a_folder(finished, capsys):
+    lock = laser.take_lock(finished[0])
     assert laser.main(["--resume", "--out", str(finished[0]), "--steps", "9"]) == 2 and "Another run" in capsys.readouterr().err
-    held.close()
+    lock.release()
 
 
-def test_a_long_run_grows_neither_in_memory_nor_in_open_files(tmp_path, monkeypatch):
-    sizes, real = [], laser.append_json
+def test_train__a_long_run_grows_neither_in_memory_nor_in_open_files(tmp_path, monkeypatch):
+    sizes, real = [], laser.append_log
 
     def measured(*arguments):
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
         sizes.append((resident, len(os.listdir("/proc/self/fd"))))
         real(*arguments)
 
-    monkeypatch.setattr(laser, "append_json", measured)
+    monkeypatch.setattr(laser, "append_log", measured)
     laser.train(laser.parse(["--warm_start_steps", "0", "--steps", "500", "--prompts_per_step", "2", "--group_size", "2", "--max_response_tokens", "6",
                              "--c_ref", "-8", "--eval_every", "0", "--save_every", "100", "--out", str(tmp_path / "soak")]))
     (early, files), late = sizes[60], sizes[300:]
@@ -1014,7 +1175,7 @@ def test_a_long_run_grows_neither_in_memory_nor_in_open_files(tmp_path, monkeypa
     assert statistics.mean(r for r, _ in late) < early + 4 * 2**20
 
 
-def test_a_checkpoint_is_read_by_the_library_alone(finished):
+def test_save__a_checkpoint_is_read_by_the_library_alone(finished):
     tokenizer = AutoTokenizer.from_pretrained(finished[0] / "checkpoint")
     text = "14:2 5 9=2+5\n \\boxed{5,9}~"
     assert tokenizer(text)["input_ids"] == laser.character_tokenizer()(text)["input_ids"]
@@ -1022,7 +1183,7 @@ def test_a_checkpoint_is_read_by_the_library_alone(finished):
 
 
 @pytest.mark.parametrize("flags", [["--exact_reference", "--kl", "0.1"], ["--self_loss", "ce", "--no-balanced", "--param_dtype", "bfloat16"], ["--alpha", "0", "--tau", "0"]])
-def test_every_variant_runs(flags, tmp_path):
+def test_train__every_variant_runs(flags, tmp_path):
     assert here(*FAST, *flags, "--out", tmp_path / "v") == 0
     rows = lines(tmp_path / "v" / "metrics.jsonl")
     assert all(math.isfinite(row["grad_norm"]) for row in rows)
@@ -1030,7 +1191,10 @@ def test_every_variant_runs(flags, tmp_path):
         assert rows[0]["kl"] == pytest.approx(0, abs=1e-5) and rows[-1]["kl"] > 0
 
 
-def test_the_answer_is_the_one_with_the_largest_sum_of_clipped_self_rewards(finished, monkeypatch, capsys):
+# -------------------------------------------------------------------------------------------------- test time
+
+
+def test_ask__takes_the_answer_with_the_largest_sum_of_clipped_self_rewards(finished, monkeypatch, capsys):
     grades = [("1,4", 0.1), ("1,4", -3.0), ("1,4", 0.2), ("2,4", 0.9), ("4,2", 0.4), ("3,3", 1.2), (None, 5.0)]
     monkeypatch.setattr(laser, "solve", lambda *_: [{"answer": a, "self_reward": r, "response": "y", "complete": True} for a, r in grades])
     assert here("--model", finished[0] / "checkpoint", "--ask", "8 1 6 3 4 2:6=") == 0
@@ -1039,24 +1203,7 @@ def test_the_answer_is_the_one_with_the_largest_sum_of_clipped_self_rewards(fini
     assert printed.index("3,3:") < printed.index("1,4: 3 of 7 votes, self-reward 0.30") and "weighted vote: 2,4, confidence 0.65" in printed
 
 
-def test_the_schedule_of_loss_and_integration(tmp_path, monkeypatch):
-    update, mix, alphas, mixed = laser.update, laser.mix_advantages, [], []
-    monkeypatch.setattr(laser, "update", lambda *a: alphas.append(a[6]) or update(*a))
-    monkeypatch.setattr(laser, "mix_advantages", lambda *a: mixed.append((len(alphas), a[4])) or mix(*a))
-    assert here(*FAST, "--warm_start_steps", 0, "--c_ref", -8, "--steps", 5, "--reasoning_warmup", 1, "--self_reward_warmup", 2,
-                "--alpha", 0.3, "--tau", 0.2, "--out", tmp_path / "s") == 0
-    assert alphas == [0, 0.3, 0.3, 0.3, 0.3] and mixed == [(3, 0.2), (4, 0.2)]
-
-
-def test_solutions_of_a_problem_do_not_depend_on_the_others_asked(finished):
-    policy = laser.load_grader(laser.parse(["--model", str(finished[0] / "checkpoint")]))
-    config = laser.parse(["--model", str(finished[0] / "checkpoint"), "--n", "3"])
-    problems = laser.add_prompts(laser.pair_problems("pairs-hard", 4), policy.model, policy.tokenizer, config, "four")
-    both, alone = laser.solve(policy, problems, config), laser.solve(policy, problems[2:3], config)
-    assert [row["response"] for row in both[6:9]] == [row["response"] for row in alone] != [row["response"] for row in both[:3]]
-
-
-def test_asking_prints_answers_and_a_vote(finished, capsys, monkeypatch):
+def test_ask__prints_answers_and_the_winner(finished, capsys, monkeypatch):
     out, problem = finished[0] / "checkpoint", laser.pair_problems("pairs-heldout", 1)[0]["problem"]
     common = ["--model", str(out), "--n", "16"]
     assert laser.main([*common, "--ask", problem]) == 0
@@ -1067,7 +1214,7 @@ def test_asking_prints_answers_and_a_vote(finished, capsys, monkeypatch):
     assert laser.main([*common, "--ask", "-"]) == 0 and capsys.readouterr().out == printed
 
 
-def test_scores_of_given_responses_are_the_samplers(finished, tmp_path, capsys):
+def test_score_file__of_given_responses_is_what_was_read_when_they_were_drawn(finished, tmp_path, capsys):
     out = finished[0]
     command = ["--model", str(out / "checkpoint"), "--score", str(out / "samples.jsonl"), "--out", str(tmp_path / "s.jsonl")]
     assert laser.main(command) == 0
@@ -1080,34 +1227,18 @@ def test_scores_of_given_responses_are_the_samplers(finished, tmp_path, capsys):
     assert laser.main(command) == 2 and "exists" in capsys.readouterr().err
 
 
-def test_the_benchmark_table_of_several_sets_has_their_mean(finished, tmp_path, capsys):
+def test_evaluate_only__the_table_of_several_sets_has_their_mean(finished, tmp_path, capsys):
     command = ["--model", finished[0] / "checkpoint", "--eval_only", "--eval_data", "pairs-heldout", "pairs-hard", "--n", 2, "--out", tmp_path / "e"]
     assert here(*command) == 0
     first, second, mean = lines(tmp_path / "e" / "eval.jsonl")
     assert mean["data"] == "mean" and mean["mean@1"] == pytest.approx((first["mean@1"] + second["mean@1"]) / 2)
     printed = capsys.readouterr().out
-    assert "grade → share of right" in printed and "self-rewarding took" in printed
+    assert "self-reward → share of right" in printed and "self-rewarding took" in printed
     samples = [row for row in lines(tmp_path / "e" / "samples.jsonl") if row["data"] == "pairs-hard"]
     assert second["self_reward_tokens"] == sum(row["complete"] for row in samples)
 
 
-def test_help_groups_the_flags_as_the_file_does(capsys):
-    with pytest.raises(SystemExit):
-        laser.main(["--help"])
-    printed = capsys.readouterr().out
-    places = [printed.index(f"\n{title}") for title in ("model and data:", "sampling:", "self-reward:", "optimisation:", "evaluation", "test time")]
-    assert places == sorted(places) and "[128]" in printed
-
-
-def test_tensorboard_gets_the_scalars_or_is_refused_with_a_sentence(tmp_path, capsys):
-    code = here(*FAST, "--warm_start_steps", 0, "--steps", 1, "--tensorboard", "--out", tmp_path / "t")
-    if importlib.util.find_spec("tensorboard") is None:
-        assert code == 2 and "pip install tensorboard" in capsys.readouterr().err and not (tmp_path / "t").exists()
-    else:
-        assert code == 0 and list((tmp_path / "t").glob("events.*"))
-
-
-def test_an_interrupted_evaluation_goes_on(finished, tmp_path):
+def test_evaluate_only__interrupted_goes_on(finished, tmp_path):
     rows = laser.pair_problems("pairs-heldout", 40)
     data = tmp_path / "held.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -1133,7 +1264,7 @@ def test_an_interrupted_evaluation_goes_on(finished, tmp_path):
     assert laser.main([*command, "--out", str(tmp_path / "b")]) == 2  # a model that was trained on
 
 
-def test_an_evaluation_of_other_problems_is_refused_and_keeps_its_samples(finished, tmp_path, capsys):
+def test_evaluate_only__of_other_problems_is_refused_and_keeps_what_is_there(finished, tmp_path, capsys):
     rows = laser.pair_problems("pairs-heldout", 6)
     command = ["--model", finished[0] / "checkpoint", "--eval_only", "--eval_data", tmp_path / "e.jsonl", "--n", 2, "--out", tmp_path / "E"]
     for change in ({}, {"answer": "8,3"}, {"problem": "1 2 3:3="}):
@@ -1147,65 +1278,64 @@ def test_an_evaluation_of_other_problems_is_refused_and_keeps_its_samples(finish
     assert here(*command) == 2 and "samples.jsonl is damaged" in capsys.readouterr().err
 
 
-def test_weights_that_are_not_finite_do_not_replace_a_checkpoint(tmp_path, monkeypatch, capsys):
-    real = laser.training_step
-
-    def breaking(policy, optimizer, rows, step, *rest):
-        result = real(policy, optimizer, rows, step, *rest)
-        if step == 2:
-            policy.model.lm_head.weight.data[5, 5] = torch.inf
-        return result
-
-    monkeypatch.setattr(laser, "training_step", breaking)
-    assert here(*FAST, "--warm_start_steps", 0, "--c_ref", -8, "--save_every", 1, "--out", tmp_path / "b") == 2
-    assert "no longer finite after step 3" in capsys.readouterr().err
-    assert json.loads((tmp_path / "b" / "checkpoint" / "laser.json").read_text())["step"] == 2
-    laser.load_model(str(tmp_path / "b" / "checkpoint"), torch.device("cpu"), "float32", 0)
+# ------------------------------------------------------------------------------------------- the command line
 
 
-def byte_tokenizer(folder):
-    """A byte-level BPE tokenizer with a chat template and pad = EOS, as Qwen2.5's base models have, trained on a few lines."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    core.train_from_iterator(["Find the sum of all integers. \\boxed{\\frac{1}{2}}"] * 3, trainers.BpeTrainer(
-        vocab_size=300, special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<|endoftext|>", eos_token="<|endoftext|>")
-    tokenizer.chat_template = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-                               "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
-    tokenizer.save_pretrained(folder)
-    return tokenizer
+def test_parse__help_shows_the_flags_as_the_file_does(capsys):
+    with pytest.raises(SystemExit):
+        laser.main(["--help"])
+    printed = capsys.readouterr().out
+    places = [printed.index(f"\n  --{field.name}") for field in dataclasses.fields(Config)]
+    assert places == sorted(places) and "(default: 128)" in printed and "--no-balanced" in printed and "--n" in printed
 
 
-def test_prompts_have_the_special_tokens_of_their_template_once(tmp_path):
-    from tokenizers.processors import TemplateProcessing
-
-    tokenizer = byte_tokenizer(tmp_path)
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
-    decoded = lambda: [tokenizer.decode(ids) for ids in laser.encode_prompts(tokenizer, ["Find it.", "x"], "Now.")]  # noqa: E731
-    assert decoded()[0] == "<|im_start|>user\nFind it.\nNow.<|im_end|>\n<|im_start|>assistant\n"
-    tokenizer.chat_template = None
-    assert decoded() == ["<|im_start|>Find it.\nNow.", "<|im_start|>x\nNow."]
+def test_check__a_missing_tracker_is_refused_with_a_sentence(tmp_path, capsys):
+    if importlib.util.find_spec("wandb") is not None:
+        pytest.skip("wandb is installed here")
+    assert here(*FAST, "--track", "wandb", "--out", tmp_path / "t") == 2 and not (tmp_path / "t").exists()
+    assert "pip install wandb" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2"])
-def test_a_real_model_folder_on_real_problems(kind, tmp_path, capsys):
-    if not DATA.exists():
-        pytest.skip(f"the benchmark files are not in {DATA}")
-    tokenizer = byte_tokenizer(tmp_path / "base")
-    model = tiny_model(kind, pad=tokenizer.pad_token_id, vocabulary=len(tokenizer))
-    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.save_pretrained(tmp_path / "base")
-    code = here("--model", tmp_path / "base", "--data", DATA / "math500.jsonl", "--eval_data", DATA / "aime25.jsonl", "--steps", 3,
-                  "--prompts_per_step", 4, "--group_size", 4, "--max_prompt_tokens", 200, "--max_response_tokens", 24, "--lr", "1e-3",
-                  "--beta", "0.3", "--reasoning_warmup", 0, "--self_reward_warmup", 1, "--eval_n", 2, "--out", tmp_path / "out")
-    assert code == 0 and "longer than 200 tokens" in capsys.readouterr().out  # dropped and counted
-    trained = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "checkpoint")
-    start = model.state_dict()
-    assert any(not torch.equal(v[: len(start[k])], start[k]) for k, v in trained.state_dict().items())
-    assert [row["data"].endswith("aime25.jsonl") for row in lines(tmp_path / "out" / "eval.jsonl")] == [True, True]
+def test_log__the_tracker_gets_every_number(tmp_path, monkeypatch):
+    """A package with `init`, `log` and `finish`, as trackio and wandb are."""
+    (tmp_path / "trackio.py").write_text("calls = []\ndef init(**options): calls.append(options)\n"
+                                         "def log(row, step): calls.append((step, row))\ndef finish(): calls.append('finish')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert here(*FAST, "--warm_start_steps", 0, "--c_ref", -8, "--steps", 2, "--track", "trackio", "--out", tmp_path / "t") == 0
+    start, *rows, end = sys.modules.pop("trackio").calls
+    assert start["name"] == "t" and start["config"]["steps"] == 2 and end == "finish"
+    for (step, row), line in zip(rows, lines(tmp_path / "t" / "metrics.jsonl"), strict=True):
+        assert step == line["step"] and row == {key: x for key, x in line.items() if x is not None}
+
+
+def test_parse__defaults_then_the_file_then_the_flags():
+    config = laser.parse(["--group-size", "4", "--no-balanced"])
+    assert (config.group_size, config.balanced, config.data, config.weight_decay) == (4, False, "pairs", 0.01)
+    assert laser.parse(["--model", "Qwen2.5-7B"]).lr == 1e-6 and laser.hub_name("Qwen2.5-7B") == "Qwen/Qwen2.5-7B"
+
+
+def test_parse__a_bad_settings_file_and_an_occupied_folder_are_refused(finished, tmp_path, capsys):
+    out, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert laser.main([*FAST, "--out", str(out)]) == 2 and "--resume" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"model_type": "qwen2", "laser": {"learning_rate": 1}}')
+    assert laser.main(["--model", str(bad)]) == 2 and "learning_rate" in capsys.readouterr().err
+
+
+def test_main__what_lies_in_the_way_is_named(finished, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    checkpoint = ["--model", finished[0] / "checkpoint"]
+    for arguments, words in (([*FAST, "--out", tmp_path / "file" / "x"], "cannot be written to"),
+                             ([*checkpoint, "--eval_only", "--eval_data", "pairs", "--out", tmp_path], "is not empty"),
+                             ([*checkpoint, "--score", tmp_path / "file"], "no rows"),
+                             ([*checkpoint, "--ask", "\udcff"], "not in UTF-8")):
+        assert here(*arguments) == 2 and words in capsys.readouterr().err
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"lr": "fast"}')
+    assert here("--resume", "--out", tmp_path / "run") == 2 and "config.json: Argument --lr: invalid float" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "run"] and (tmp_path / "file").read_text() == ""
 
 
 BAD = {
@@ -1223,96 +1353,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("flags", BAD.values(), ids=BAD)
-def test_bad_input_gets_one_sentence_and_leaves_nothing(flags, tmp_path, capsys, monkeypatch):
+def test_main__bad_input_gets_one_sentence_and_leaves_nothing(flags, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert laser.main([*FAST, "--out", "out", *flags]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("laser.py: ") and error.endswith(".") and len(error) < 400
     assert not Path("out").exists()
-
-
-def test_dropout_is_off_in_training(tmp_path):
-    settings = {"model_type": "gpt2", "n_embd": 32, "n_head": 2, "n_layer": 1, "vocab_size": 128, "resid_pdrop": 0.5}
-    (tmp_path / "drop.json").write_text(json.dumps(settings))
-    model, _ = laser.load_model(str(tmp_path / "drop.json"), torch.device("cpu"), "float32", 0)
-    one, two = (laser.token_logps(model.train(), [[5, 6]], [[7, 8, 1]], 99)[0] for _ in range(2))
-    assert torch.equal(one, two)
-
-
-@pytest.mark.parametrize("changes, words", [({"num_attention_heads": 7}, "does not run"), ({"hidden_size": "x"}, "Cannot load"),
-                                            ({"vocab_size": 10}, "fewer embeddings"), ({"model_type": "bert"}, "does not follow"),
-                                            ({"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}, "sliding_attention")])
-def test_models_that_would_be_sampled_wrongly_are_refused(changes, words, tmp_path):
-    settings = {**json.loads((HERE / "tiny_config.json").read_text()), **changes}
-    (tmp_path / "odd.json").write_text(json.dumps(settings))
-    with pytest.raises(laser.UserError, match=words):
-        laser.load_model(str(tmp_path / "odd.json"), torch.device("cpu"), "float32", 0)
-
-
-def test_what_lies_in_the_way_is_named(finished, tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    checkpoint = ["--model", finished[0] / "checkpoint"]
-    for arguments, words in (([*FAST, "--out", tmp_path / "file" / "x"], "cannot be written to"),
-                             ([*checkpoint, "--eval_only", "--eval_data", "pairs", "--out", tmp_path], "is not empty"),
-                             ([*checkpoint, "--score", tmp_path / "file"], "no rows"),
-                             ([*checkpoint, "--ask", "\udcff"], "not in UTF-8")):
-        assert here(*arguments) == 2 and words in capsys.readouterr().err
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text('{"lr": "fast"}')
-    assert here("--resume", "--out", tmp_path / "run") == 2 and "config.json: Argument --lr: invalid float" in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "run"] and (tmp_path / "file").read_text() == ""
-
-
-def test_full_memory_and_missing_gpus_get_one_sentence(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(laser, "uniforms", lambda *_: torch.empty(2**55))  # more than any machine has
-    assert here(*FAST, "--warm_start_steps", 0, "--out", tmp_path / "full") == 2
-    assert "memory is full; lower --micro_batch_tokens (now 4096)" in capsys.readouterr().err and not (tmp_path / "full").exists()
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert laser.choose_device("auto") == laser.choose_device("cuda") == torch.device("cuda:1")
-    assert laser.choose_device("cuda:0") == torch.device("cuda:0") and laser.choose_device("cpu") == torch.device("cpu")
-    monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(laser.UserError, match="only 2 GPUs"):
-        laser.choose_device("auto")
-    monkeypatch.setattr(laser, "WORLD", 2)
-    with pytest.raises(laser.UserError, match="one of cpu, cuda\\.$"):  # all processes on one
-        laser.choose_device("cuda:0")
-
-
-def test_answers_are_read_as_they_are_written_and_rows_without_one_are_counted(tmp_path, capsys):
-    (tmp_path / "a[1].jsonl").write_text('{"question": "p\u2028q", "answer": 123456789012345678901234567890}\n{"question": "p", "answer": 0.50}\n\n'
-                                         '{"question": "p", "answer": "2020-01-01"}\n{"question": "p", "answer": null}\n')
-    (tmp_path / "a[1].csv").write_text("question,answer\np,NA\np,007\np,\n,5\n")
-    (tmp_path / "a1.csv").write_text("question,answer\nwrong,1\n")
-    for name, answers, dropped in (("a[1].jsonl", ["123456789012345678901234567890", "0.50", "2020-01-01"], "1 of 4"),
-                                   ("a[1].csv", ["NA", "007"], "2 of 4")):
-        assert [row["answer"] for row in laser.load_problems(str(tmp_path / name), True, Config())] == answers
-        assert f"{dropped} rows dropped" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("content, words", [("", "no problems|no problem column|Cannot read"), ('{"a": 1}\n', "problem column"),
-                                            ('{"problem": "x"}\n', "answer column"), ("{not json", "Cannot read"),
-                                            (b'{"problem": "\xe9", "answer": "1"}', "utf-8")])
-def test_bad_data_gets_one_sentence(content, words, tmp_path):
-    (tmp_path / "bad.jsonl").write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(laser.UserError, match=words):
-        laser.load_problems(str(tmp_path / "bad.jsonl"), True, Config())
-
-
-def test_an_occupied_folder_and_a_bad_settings_file_are_refused(finished, tmp_path, capsys):
-    out, _ = finished
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    assert laser.main([*FAST, "--out", str(out)]) == 2 and "--resume" in capsys.readouterr().err
-    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    bad = tmp_path / "bad.json"
-    bad.write_text('{"model_type": "qwen2", "laser": {"learning_rate": 1}}')
-    assert laser.main(["--model", str(bad)]) == 2 and "learning_rate" in capsys.readouterr().err
-
-
-def test_settings_come_from_the_defaults_then_the_file_then_the_flags():
-    config = laser.parse(["--group-size", "4", "--no-balanced"])
-    assert (config.group_size, config.balanced, config.data, config.weight_decay) == (4, False, "pairs", 0.01)
-    assert laser.parse(["--model", "Qwen2.5-7B"]).lr == 1e-6 and laser.hub_name("Qwen2.5-7B") == "Qwen/Qwen2.5-7B"
 
 
 # ------------------------------------------------------------------------------------------------------- verify.py
