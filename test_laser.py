@@ -943,7 +943,28 @@ def test_bf16_adamw__gradients_of_many_micro_batches_add_up():
 
 
 def test_main__full_memory_gets_one_sentence(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(laser, "uniforms", lambda *_: torch.empty(2**55))
+    monkeypatch.setattr(laser, "uniforms", lambda *_: torch.empty(2**55))  # more than any machine has
+    assert here(*FAST, "--warm_start_steps", 0, "--out", tmp_path / "full") == 2
+    assert "memory is full; lower --micro_batch_tokens (now 4096)" in capsys.readouterr().err and not (tmp_path / "full").exists()
+
+
+@pytest.mark.parametrize("kind", ["cuda", "xpu"])
+def test_choose_device__names_what_is_here(kind, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device(kind))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert laser.choose_device("auto") == laser.choose_device(kind) == torch.device(f"{kind}:1")
+    assert laser.choose_device(f"{kind}:0") == torch.device(f"{kind}:0") and laser.choose_device("cpu") == torch.device("cpu")
+    for wanted in ("tpu", "mps", f"{kind}:7", f"{kind}:x"):
+        with pytest.raises(laser.UserError, match="is not here|only 2 devices"):
+            laser.choose_device(wanted)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(laser.UserError, match="only 2 devices"):
+        laser.choose_device("auto")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(laser, "WORLD", 2)
+    with pytest.raises(laser.UserError, match=f"use auto or {kind}"):  # all processes on one
+        laser.choose_device(f"{kind}:0")
 
 
 # ------------------------------------------------------------------------------------------ several processes
