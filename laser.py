@@ -4,26 +4,26 @@ A language model learns from verifiable rewards and, by one extra regression ter
 solution in the log-probability of one special token z_c, read right after the solution's last token:
 
     for step in range(steps):
-        solutions    = sample(problems, G each)           # y ~ π(·|x); after EOS one more token reads log π(z_c|x,y)
-        rewards      = verify(solutions)                  # r_v ∈ {0, 1}: is the boxed answer right?
-        self_rewards = beta * (logp_zc - c_ref)           # r_s: what the model itself thinks of its solution
-        A            = (1 - tau) * normalise(rewards) + tau * normalise(clip(self_rewards, 0, 1))  # in each group
+        solutions    = sample(problems, G each)          # y ~ π(·|x); after EOS one token more: log π(z_c|x,y)
+        rewards      = verify(solutions)                 # r_v ∈ {0, 1}: is the boxed answer right?
+        self_rewards = beta * (logp_zc - c_ref)          # r_s: what the model itself thinks of its solution
+        A            = (1 - tau) * normalise(rewards) + tau * normalise(clip(self_rewards, 0, 1))  # in a group
         L_policy     = -mean(min(ratio * A, clip(ratio, 1 - ε_low, 1 + ε_high) * A))               # GRPO
         L_self       = mean(w * (self_rewards - rewards)**2)     # w: right and wrong solutions weigh the same
         descend(L_policy + alpha * L_self)
     at test time: the answer with the largest sum of clip(self_rewards, 0, 1) over the solutions that give it
 
-    python laser.py                        # a tiny model, from random weights, on a CPU, in two and a half minutes
+    python laser.py                        # a tiny model, from random weights, on a CPU: two and a half minutes
     python laser.py --model Qwen2.5-7B     # the same code on a GPU
 
 Part I is the story from the top: settings, the run, then what a step is made of, as the data travels: sampling,
 self-reward, advantages and losses, one update, votes. Part II is what it learns on: problems, prompts, a warm
 start. Part III is the machinery: evaluation, models, optimizer, processes, files, test time, command line.
 
-Shapes: P problems a step, G solutions each, B = P·G (a problem's solutions side by side), T response tokens, L
-tokens of prompt and response, V the vocabulary, R rows that run at a time, N a flat list.
-Left out on purpose: a critic; sequence packing; dropping the groups whose rewards are all equal (usual elsewhere,
-as their advantage is 0, but L_self learns from them).
+Shapes: P problems a step, G solutions each, B = P·G (a problem's solutions side by side), T response tokens,
+L tokens of prompt and response, V the vocabulary, R rows that run at a time, N a flat list.
+Left out on purpose: a critic; sequence packing; dropping the groups whose rewards are all equal (usual
+elsewhere, as their advantage is 0, but L_self learns from them).
 """
 import contextlib
 import ctypes
@@ -60,16 +60,16 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 from tqdm import tqdm
-from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers import DynamicCache, HfArgumentParser, PreTrainedTokenizerFast
+from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM
+from transformers import AutoTokenizer, DynamicCache, HfArgumentParser, PreTrainedTokenizerFast
 from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from verify import extract_answer, group, reward
 
-# ============================================================================================== Part I: the story
-# ------------------------------------------------------------------------------------------------------- settings
+# ========================================================================================== Part I: the story
+# --------------------------------------------------------------------------------------------------- settings
 
 Count = Annotated[int, lambda x: x >= 0, "0 or more"]
 AtLeastOne = Annotated[int, lambda x: x >= 1, "1 or more"]
@@ -91,11 +91,11 @@ class Config:
     """Every setting of a run. The defaults are the paper's; the command-line flags are made from it."""
 
     # model and data
-    model: str = knob("tiny_config.json", "hub id, local folder, or .json of an architecture (random weights)")
+    model: str = knob("tiny_config.json", "hub id, folder, or .json of an architecture (random weights)")
     config: str | None = knob(None, "yaml or json file of settings; flags take precedence over it")
-    data: str = knob("zwhe99/DeepMath-103K", "training problems: hub id, jsonl/json/parquet/csv file, or `pairs`")
-    eval_data: list[str] = knob(["HuggingFaceH4/MATH-500", "math-ai/aime24", "math-ai/aime25", "math-ai/amc23"],
-                                "held-out problems, one or more, as for --data")
+    data: str = knob("zwhe99/DeepMath-103K", "training problems: hub id, json(l)/parquet/csv file, or `pairs`")
+    eval_data: list[str] = knob(
+        ["HuggingFaceH4/MATH-500", "math-ai/aime24", "math-ai/aime25", "math-ai/amc23"], "held-out problems, as --data")
     problem_column: str | None = knob(None, "column of the problem (default: problem, question or prompt)")
     answer_column: str | None = knob(None, "column of the answer (default: answer, final_answer or solution)")
     prompt_suffix: str = knob("Please reason step by step, and put your final answer within \\boxed{}.",
@@ -126,7 +126,7 @@ class Config:
     reasoning_warmup: Count = knob(200, "first steps without self-reward loss")
     self_reward_warmup: Count = knob(200, "following steps with the loss and τ = 0")
     balanced: bool = knob(True, "right and wrong solutions weigh the same in the self-reward loss")
-    exact_reference: bool = knob(False, "a frozen reference model's log π_ref(z_c|x,y) in place of the constant c_ref")
+    exact_reference: bool = knob(False, "a frozen reference's log π_ref(z_c|x,y) in place of c_ref")
     self_loss: Literal["mse", "ce"] = knob(
         "mse", "mse: regress the self-reward on the reward; ce: cross-entropy on π(z_c) itself")
 
@@ -143,12 +143,12 @@ class Config:
     # evaluation and output
     eval_every: Count = knob(200, "evaluate every this many steps besides first and last (0: never)")
     eval_n: AtLeastOne = knob(8, "solutions a problem in evaluation", aliases=["--n"])
-    track: Literal["", "trackio", "wandb"] = knob("", "follow the run with this package, too, if it is installed")
-    save_every: Count = knob(50, "save a checkpoint every this many steps besides the last (0: only at the end)")
+    track: Literal["", "trackio", "wandb"] = knob("", "follow the run with this package, too")
+    save_every: Count = knob(50, "save every this many steps besides the last (0: only at the end)")
 
     # test time, with a trained --model
-    ask: str | None = knob(None, "a problem (`-`: from standard input): sample eval_n solutions and vote; no training")
-    score: str | None = knob(None, "a file of problem and response columns: write their self-rewards to --out")
+    ask: str | None = knob(None, "a problem (`-`: from standard input): sample eval_n solutions, vote")
+    score: str | None = knob(None, "a file of problem and response columns: their self-rewards to --out")
     eval_only: bool = knob(False, "evaluate --eval_data into the folder --out, going on with what is there")
 
     # warm start of the tiny path: random weights earn no reward, so imitate careless worked solutions first
@@ -157,7 +157,7 @@ class Config:
     warm_start_right: Share = knob(0.3, "share of its worked solutions that are right")
 
 
-# -------------------------------------------------------------------------------------------- the run and its steps
+# -------------------------------------------------------------------------------------- the run and its steps
 
 
 class Policy(NamedTuple):
@@ -171,8 +171,8 @@ class Policy(NamedTuple):
 def train(config, watch_signals=list):
     """The whole run: what it starts from, training, evaluation, saving. Returns the rows of eval.jsonl.
 
-    `watch_signals` returns a list; once that is no longer empty, the step in hand is finished, saved, and the run ends.
-    """
+    `watch_signals` returns a list: once it is no longer empty, the step in hand is finished and saved: the
+    end."""
     run = prepare(config)  # model, data, z_c and c_ref, at the step where the run begins or goes on
     stop = watch_signals()
     done, saved = run.first_step, run.saved_step
@@ -204,11 +204,11 @@ def train(config, watch_signals=list):
 
 
 def training_step(policy, optimizer, problems, step, config, reference=None):
-    """Sample, verify, score, update: (figures for metrics.jsonl, B tuples of problem, text, reward, self-reward).
+    """Sample, verify, score, update: (figures for metrics.jsonl, tuples of problem, text, reward,
+    self-reward).
 
-    problems: P rows with `problem`, `answer` and `prompt`, its token ids. `reference`: the frozen starting model,
-    for the two options that need it.
-    """
+    problems: P rows with `problem`, `answer` and `prompt`, its token ids. `reference`: the frozen starting
+    model, for the two options that need it."""
     G, lap, seconds = config.group_size, stopwatch(), {}
 
     # 1. Sample G solutions to each problem. After the last token of each, the sampler reads log π(z_c|x,y).
@@ -261,8 +261,7 @@ def training_step(policy, optimizer, problems, step, config, reference=None):
 def schedule(step, config):
     """(α, τ) of a step: first GRPO alone, then the self-reward is learnt, and only then it has a say.
 
-    Where α = 0 it is never learnt, so τ is 0, too.
-    """
+    Where α = 0 it is never learnt, so τ is 0, too."""
     learnt_from = config.reasoning_warmup
     mixed_from = learnt_from + config.self_reward_warmup
     alpha = config.alpha if step >= learnt_from else 0.0
@@ -271,14 +270,15 @@ def schedule(step, config):
 
 
 def verify(texts, problems, complete):
-    """r_v (B,): 1 if the one boxed answer is right, else 0. A cut solution earns 0 but stays in the policy loss."""
+    """r_v (B,): 1 if the one boxed answer is right, else 0. A cut solution earns 0, its tokens stay in the
+    loss."""
     pairs = zip(texts, problems)
     rewards = [reward(text, row["answer"], strict=True) for text, row in pairs]
     rewards = torch.tensor(rewards, device=complete.device)
     return torch.where(complete, rewards, 0.0)
 
 
-# ------------------------------------------------------------------------------------------------------- sampling
+# --------------------------------------------------------------------------------------------------- sampling
 
 
 class Solutions(NamedTuple):
@@ -316,7 +316,8 @@ class Rows(NamedTuple):
 
 
 def forward_pass(f):
-    """Let f(model, …) count as one pass through the model: weights that are split over GPUs are gathered for it."""
+    """Let f(model, …) count as a pass through the model: weights that are split over GPUs are gathered for
+    it."""
     @functools.wraps(f)
     def call(model, *args, **kwargs):
         if hasattr(model, "run"):  # put there by `shard`
@@ -331,15 +332,14 @@ PATIENCE = {"cpu": 1}  # steps between looks at who has finished, else 16: a loo
 @torch.no_grad()
 @forward_pass
 def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_rows=0, count=lambda n: None):
-    """Sample `group_size` solutions for each prompt, and read log π(z_c) after each: Solutions, on the model's device.
+    """Sample `group_size` solutions for each prompt, reading log π(z_c) after each: Solutions, on its device.
 
-    prompts: P lists of token ids; u: (P·G, T) uniform numbers in (0, 1]. Token t of solution i is the inverse of the
-    model's cumulative distribution at u[i, t] and depends on nothing else, so neither the number of rows that run
-    at a time (`max_rows`, 0: as memory allows) nor who has finished changes what is drawn. Temperature 0 is greedy.
-    A row ends with any of `eos_ids`, which is then fed to the model for one more step: where a next token would be
-    drawn, log π(z_c) is read instead, untempered (paper, section 3.3: the self-reward costs one token). `count` is
-    told how many rows took each step.
-    """
+    prompts: P lists of token ids; u: (P·G, T) uniform numbers in (0, 1]. Token t of solution i is the inverse
+    of the model's cumulative distribution at u[i, t] and depends on nothing else, so neither the number of
+    rows that run at a time (`max_rows`, 0: as memory allows) nor who has finished changes what is drawn.
+    Temperature 0 is greedy. A row ends with any of `eos_ids`, which is then fed to the model for one more
+    step: where a next token would be drawn, log π(z_c) is read instead, untempered (paper, section 3.3: the
+    self-reward costs one token). `count` is told how many rows took each step."""
     model.eval()
     device = model.device
     B, T = u.shape
@@ -368,8 +368,8 @@ def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_r
             started += len(new.solution)
             running += len(new.solution)
 
-        # 2. Rows whose newest token is EOS read z_c, all others draw. Finished rows may linger for a few steps: they
-        #    draw again into their last column, and what stands there is kept.
+        # 2. Rows whose newest token is EOS read z_c, all others draw. Finished rows may linger for a few
+        #    steps: they draw again into their last column, and what stands there is kept.
         i = rows.solution
         logp = logits.float().log_softmax(-1)
         logp_zc[i] = torch.where(rows.ended, logp[:, token], logp_zc[i])
@@ -399,16 +399,17 @@ def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_r
         if len(rows.solution):
             logits = advance(model, cache, rows, look)
     if not torch.isfinite(logps).all():
-        fail("The model's probabilities are not finite; its weights are damaged: start from an earlier checkpoint.")
+        fail("The model's probabilities are not finite; its weights are damaged: use an earlier checkpoint.")
     newest = tokens.gather(1, lengths[:, None] - 1).squeeze(1)
     return Solutions(tokens, logps, lengths, torch.isin(newest, eos), logp_zc)
 
 
 def prefill(model, cache, prompts, group_size, waiting):
-    """Start the solutions `waiting` (a range), or as many as one pass holds: their Rows and first logits (R, V).
+    """Start the solutions `waiting` (a range), or as many as a pass holds: their Rows and first logits (R,
+    V).
 
-    A prompt runs once for all its solutions that start now. Prompts are padded on the right, where a causal model's
-    real tokens cannot see it; the solutions' tokens then overwrite the padding's slots in the cache.
+    A prompt runs once for all its solutions that start now. Prompts are padded on the right, where a causal
+    model's real tokens cannot see it; the solutions' tokens then overwrite the padding's slots in the cache.
     """
     first = waiting.start // group_size
     last = (waiting.stop - 1) // group_size
@@ -431,7 +432,8 @@ def prefill(model, cache, prompts, group_size, waiting):
 
 
 def draw(logp, u, temperature):
-    """A token a row from log-probs (R, V), by inverse CDF at u (R,): (tokens, their tempered log-probs), both (R,)."""
+    """A token a row from log-probs (R, V), by inverse CDF at u (R,): tokens, their tempered log-probs, both
+    (R,)."""
     if temperature not in (0, 1):
         logp = (logp / temperature).log_softmax(-1)
     if temperature == 0:
@@ -458,22 +460,22 @@ def advance(model, cache, rows, look):
     return model.get_output_embeddings()(output.last_hidden_state[:, -1])
 
 
-# ----------------------------------------------------------------------------- log-probabilities and self-reward
+# -------------------------------------------------------------------------- log-probabilities and self-reward
 
 
 @forward_pass
 def token_logps(model, prompts, responses, token, temperature=1.0):
-    """Teacher-forced log-probabilities of given responses: logps (b, T), 0 beyond a response's end, and logp_zc (b,).
+    """Teacher-forced log-probs of given responses: logps (b, T), 0 beyond a response's end, and logp_zc (b,).
 
     One forward pass over prompt + response + z_c, of which the responses' positions are read:
 
         ids        x1   x2   x3   y1   y2   EOS  z_c  pad        here start = 2, size = 3
         position    0    1    2    3    4    5    6    7
-        predicts    .    .   y1   y2  EOS  z_c    .    .         read: start … start + size; the last of them is z_c
+        predicts    .    .   y1   y2  EOS  z_c    .    .         read: start … start + size, the last one for z_c
 
-    Padded on the right: a real token never sees what follows it, so padding needs no attention mask and shifts no
-    position. The response is read at `temperature`, z_c always at 1, whatever the policy's temperature.
-    """
+    Padded on the right: a real token never sees what follows it, so padding needs no attention mask and
+    shifts no position. The response is read at `temperature`, z_c always at 1, whatever the policy's
+    temperature."""
     start = torch.tensor([[len(p) - 1] for p in prompts])
     size = torch.tensor([[len(r)] for r in responses])
     ids = right_padded([p + r + [token] for p, r in zip(prompts, responses)])
@@ -494,7 +496,7 @@ def token_logps(model, prompts, responses, token, temperature=1.0):
 
 @torch.no_grad()
 def score(model, prompts, responses, token, config):
-    """`token_logps` of any number of responses, without gradient, in micro-batches: logps (B, T), logp_zc (B,)."""
+    """`token_logps` of any number of responses, without gradient: logps (B, T), logp_zc (B,)."""
     model.eval()
     T = max(map(len, responses))
     logps = torch.zeros(len(prompts), T, device=model.device)
@@ -509,48 +511,51 @@ def score(model, prompts, responses, token, config):
 
 
 def self_reward(logp_zc, c_ref, beta):
-    """r_s = β (log π(z_c|x,y) − c_ref): the model's own estimate of the reward of y. Any shape; right ≈ 1, wrong ≈ 0.
+    """r_s = β (log π(z_c|x,y) − c_ref): the model's own estimate of its reward. Any shape; right ≈ 1, wrong ≈
+    0.
 
-    Where it comes from (paper, section 3.2). Let the model answer a finished solution with one verdict token z,
-    worth r̂ = 1 if z says the truth about it, else 0, under a KL penalty to the reference:
+    Where it comes from (paper, section 3.2). Let the model answer a finished solution with one verdict token
+    z, worth r̂ = 1 if z says the truth about it, else 0, under a KL penalty to the reference:
 
-        max over π of  E_{z~π}[r̂(z)] − β KL(π ‖ π_ref)     has the optimum     π*(z) = π_ref(z) exp(r̂(z)/β) / Z .
+        max over π of  E_{z~π}[r̂(z)] − β KL(π ‖ π_ref)   has the optimum   π*(z) = π_ref(z) exp(r̂(z)/β) / Z .
 
-    Take the logarithm, solve for the reward: r̂(z) = β log(π*(z)/π_ref(z)) + β log Z. If log Z ≈ 0 (`log_partition`),
-    reading this at the one token z_c, «this is right», gives r_s = β log(π(z_c)/π_ref(z_c)); and as log π_ref(z_c|x,y)
-    hardly varies for a token that is never used, a constant c_ref replaces it, and no reference model is needed
-    (c_ref may also be a tensor of the exact values). Training makes r_s = r_v by regression: a right solution's
-    π(z_c) rises from e^c_ref to only e^(c_ref + 1/β), still next to nothing, so the model reasons on as it did.
-    """
+    Take the logarithm, solve for the reward: r̂(z) = β log(π*(z)/π_ref(z)) + β log Z. If log Z ≈ 0
+    (`log_partition`), reading this at the one token z_c, «this is right», gives r_s = β
+    log(π(z_c)/π_ref(z_c)); and as log π_ref(z_c|x,y) hardly varies for a token that is never used, a constant
+    c_ref replaces it, and no reference model is needed (c_ref may also be a tensor of the exact values).
+    Training makes r_s = r_v by regression: a right solution's π(z_c) rises from e^c_ref to only e^(c_ref +
+    1/β), still next to nothing, so the model reasons on as it did."""
     return beta * (logp_zc - c_ref)
 
 
 def self_reward_of(logp_zc, c_ref, config):
-    """r_s as `config` trains it: the equation above, or π(z_c) itself under cross-entropy. −inf or 0 where cut."""
+    """r_s as `config` trains it: the equation above, or π(z_c) itself under cross-entropy. −inf or 0 where
+    cut."""
     if config.self_loss == "ce":
         return logp_zc.exp()
     return self_reward(logp_zc, c_ref, config.beta)
 
 
 def log_partition(c_ref, beta):
-    """log Z = log(1 + e^c_ref (e^(1/β) − 1)) in nats, > 0: only the true verdict is rewarded, so only its term tilts.
+    """log Z = log(1 + e^c_ref (e^(1/β) − 1)) in nats, > 0: only the true verdict is rewarded, only its term
+    tilts.
 
-    With c_ref = −23 and β = 0.1 it is 2e-6. It stops being ≈ 0 when c_ref + 1/β comes near 0: then r_s = 1 would ask
-    for more probability than there is. A small model, whose unused tokens still have e^-8, needs a β of 0.2 or more.
-    """
+    With c_ref = −23 and β = 0.1 it is 2e-6. It stops being ≈ 0 when c_ref + 1/β comes near 0: then r_s = 1
+    would ask for more probability than there is. A small model, whose unused tokens still have e^-8, needs a
+    β of 0.2 or more."""
     tilt = 1 / beta + math.log(-math.expm1(-1 / beta))  # log(e^(1/β) − 1), which may overflow
     tilted = c_ref + tilt
     return max(tilted, 0.0) + math.log1p(math.exp(-abs(tilted)))
 
 
-# ----------------------------------------------------------------------------------------- advantages and losses
+# -------------------------------------------------------------------------------------- advantages and losses
 
 
 def group_advantages(rewards, group_size):
-    """GRPO: (r − mean) / (std + 1e-6) within each group of G solutions to one problem, unbiased std. (B,) → (B,).
+    """GRPO: (r − mean) / (std + 1e-6) within each group of G solutions to one problem, unbiased std. (B,) →
+    (B,).
 
-    A group whose rewards are all equal gets 0: nothing to prefer. It still trains the self-reward.
-    """
+    A group whose rewards are all equal gets 0: nothing to prefer. It still trains the self-reward."""
     groups = rewards.float().reshape(-1, group_size)
     mean = groups.mean(1, keepdim=True)
     std = groups.std(1, keepdim=True)
@@ -561,9 +566,9 @@ def group_advantages(rewards, group_size):
 def mix_advantages(advantages, self_rewards, complete, group_size, tau, min_std):
     """(1 − τ) A_v + τ A_s, with A_s of the self-rewards clipped to [0, 1] (paper, section 3.4). All (B,).
 
-    self_rewards are unclipped; that of a cut solution (complete False) counts as 0. Where those of a group have
-    std ≤ min_std they do not tell the solutions apart, dividing by it would only amplify noise: A_v stands alone.
-    """
+    self_rewards are unclipped; that of a cut solution (complete False) counts as 0. Where those of a group
+    have std ≤ min_std they do not tell the solutions apart, dividing by it would only amplify noise: A_v
+    stands alone."""
     clipped = torch.where(complete, self_rewards.clamp(0, 1), 0.0)
     std = clipped.reshape(-1, group_size).std(1)
     told_apart = (std > min_std).repeat_interleave(group_size)
@@ -573,11 +578,11 @@ def mix_advantages(advantages, self_rewards, complete, group_size, tau, min_std)
 
 
 def policy_loss(logps, old_logps, advantages, mask, clip_low, clip_high, total):
-    """PPO's clipped objective, negated, summed over tokens and divided by `total`, the tokens of the whole step: scalar.
+    """PPO's clipped objective, negated, summed over tokens and divided by `total`, those of the whole step:
+    scalar.
 
-    logps, old_logps (B, T); advantages (B,), the same for all tokens of a solution; mask (B, T) True on response
-    tokens, EOS included: it is a decision of the policy like any other.
-    """
+    logps, old_logps (B, T); advantages (B,), the same for all tokens of a solution; mask (B, T) True on
+    response tokens, EOS included: it is a decision of the policy like any other."""
     A = advantages[:, None]
     difference = torch.where(mask, logps - old_logps, 0.0)
     ratio = difference.exp()
@@ -588,11 +593,11 @@ def policy_loss(logps, old_logps, advantages, mask, clip_low, clip_high, total):
 
 
 def class_weights(rewards, complete, balanced=True):
-    """The paper's w, (B,): N/(2 N_c) if right and N/(2 N_i) if wrong, for the N = N_c + N_i complete solutions.
+    """The paper's w, (B,): N/(2 N_c) if right and N/(2 N_i) if wrong, for the N = N_c + N_i complete
+    solutions.
 
-    So both classes weigh half, and calling everything wrong does not pay when most are. 0 for a cut solution; 1 for
-    all others if not `balanced`.
-    """
+    So both classes weigh half, and calling everything wrong does not pay when most are. 0 for a cut solution;
+    1 for all others if not `balanced`."""
     if not balanced:
         return complete.float()
     right = complete & (rewards > 0.5)
@@ -604,17 +609,18 @@ def class_weights(rewards, complete, balanced=True):
 
 
 def self_reward_loss(self_rewards, rewards, weights, total):
-    """1/(N_c+N_i) Σ w (r_s − r_v)² over complete solutions, unclipped r_s (paper, equation 10): scalar. All (B,).
+    """1/(N_c+N_i) Σ w (r_s − r_v)² over complete solutions, unclipped r_s (paper, equation 10): scalar. All
+    (B,).
 
-    weights: `class_weights` over the whole step, 0 where cut; total: N_c + N_i of the whole step.
-    """
+    weights: `class_weights` over the whole step, 0 where cut; total: N_c + N_i of the whole step."""
     error = torch.where(weights > 0, self_rewards - rewards, 0.0)
     weighted = weights * error**2
     return weighted.sum() / total
 
 
 def self_reward_cross_entropy(logp_zc, rewards, weights, total):
-    """The ablation: cross-entropy of π(z_c) against r_v, weighted alike. It drives π(z_c) to 1, so it is said."""
+    """The ablation: cross-entropy of π(z_c) against r_v, weighted alike. It drives π(z_c) to 1: z_c is
+    said."""
     logp = torch.where(weights > 0, logp_zc, -1.0)
     logp = logp.clamp(max=-1e-6)  # so that log(1 − π) stays finite
     log_not = torch.log(-torch.expm1(logp))
@@ -623,13 +629,14 @@ def self_reward_cross_entropy(logp_zc, rewards, weights, total):
 
 
 def kl_penalty(logps, ref_logps, mask, total):
-    """The k3 estimate of KL(π ‖ π_ref), e^d − d − 1 with d = log π_ref − log π, summed over tokens / total: ≥ 0."""
+    """The k3 estimate of KL(π ‖ π_ref), e^d − d − 1 with d = log π_ref − log π, summed, over `total`: scalar
+    ≥ 0."""
     d = torch.where(mask, ref_logps - logps, 0.0)
     k3 = d.exp() - d - 1
     return k3.sum() / total
 
 
-# ------------------------------------------------------------------------------------------------------- one update
+# ------------------------------------------------------------------------------------------------- one update
 
 
 class Batch(NamedTuple):
@@ -659,12 +666,12 @@ class Batch(NamedTuple):
 
 
 def update(policy, optimizer, batch, alpha, config):
-    """K optimizer updates (config.updates) on the solutions of a step: the means of their figures, a dict of floats.
+    """K optimizer updates (config.updates) on the solutions of a step: a dict of figures, means over the
+    updates.
 
-    The joint loss is L = L_policy + α L_self (+ kl · KL), summed over micro-batches of about equal length. All its
-    parts are sums over the step divided by totals of the step, so how it is cut changes nothing. Refused if the
-    loss or the gradient is not finite, before the weights are touched.
-    """
+    The joint loss is L = L_policy + α L_self (+ kl · KL), summed over micro-batches of about equal length.
+    All its parts are sums over the step divided by totals of the step, so how it is cut changes nothing.
+    Refused if the loss or the gradient is not finite, before the weights are touched."""
     policy.model.train()  # only for gradient checkpointing: dropout is off
     n_tokens = sum(map(len, batch.responses))
     n_complete = int((batch.weights > 0).sum().clamp(min=1))
@@ -695,9 +702,10 @@ def update(policy, optimizer, batch, alpha, config):
         for i, part in enumerate(parts):
             x, y = part.prompts, part.responses
             logps, logp_zc = token_logps(policy.model, x, y, policy.token, config.temperature)
-            # In the first update the solutions come from exactly these weights: the old log-probs are this very
-            # forward pass, detached. The ratio is exactly 1 and nothing is clipped, but its gradient is that of
-            # log π: A ∇ log π. The sampler's own log-probs differ by rounding; `logp_mismatch` keeps watch on it.
+            # In the first update the solutions come from exactly these weights: the old log-probs are this
+            # very forward pass, detached. The ratio is exactly 1 and nothing is clipped, but its gradient is
+            # that of log π: A ∇ log π. The sampler's own log-probs differ by rounding; `logp_mismatch` keeps
+            # watch on it.
             if k == 0:
                 old.append(logps.detach())
             clip = config.clip_low, config.clip_high
@@ -715,7 +723,7 @@ def update(policy, optimizer, batch, alpha, config):
         sums = all_reduce(sums)
         if not (torch.isfinite(grad_norm) and torch.isfinite(sums).all()):
             optimizer.zero_grad()
-            fail("The loss or its gradient is no longer finite; the last checkpoint is kept: lower --lr or --alpha.")
+            fail("The loss or its gradient is not finite; the last checkpoint is kept: lower --lr or --alpha.")
         optimizer.step()
         optimizer.zero_grad()
         figures.append([*sums.tolist(), grad_norm.item()])
@@ -723,16 +731,15 @@ def update(policy, optimizer, batch, alpha, config):
     return {name: sum(column) / len(column) for name, column in zip(names, zip(*figures))}
 
 
-# ------------------------------------------------------------------------------------------- self-verification, votes
+# ----------------------------------------------------------------------------------- self-verification, votes
 
 
 def verification_metrics(self_rewards, rewards):
     """How well unclipped self-rewards (N,) tell right from wrong solutions (rewards (N,) 0/1), on the CPU.
 
-    A self-reward above 0.5 says «right». tpr, tnr: accuracy on the right, on the wrong solutions. f1: their harmonic
-    mean (the paper's self-verification F1). auroc: chance that a right solution has a higher one than a wrong one,
-    ties count half. ece: `calibration_error`. nan where a class is empty.
-    """
+    A self-reward above 0.5 says «right». tpr, tnr: accuracy on the right, on the wrong solutions. f1: their
+    harmonic mean (the paper's self-verification F1). auroc: chance that a right solution has a higher one
+    than a wrong one, ties count half. ece: `calibration_error`. nan where a class is empty."""
     is_right = rewards > 0.5
     right = self_rewards[is_right].double()
     wrong = self_rewards[~is_right].double().sort().values
@@ -748,12 +755,12 @@ def verification_metrics(self_rewards, rewards):
 
 
 def vote(classes, weights, rewards, members):
-    """Expected reward (P,) of the answer with the largest summed weight, averaged over subsets; ties share it.
+    """Expected reward (P,) of the answer with the largest summed weight, averaged over subsets; ties share
+    it.
 
-    classes (P, n): index < n of the sample's answer among equivalent ones, −1 for no answer, which casts no vote;
-    weights (P, n) ≥ 0: 1 for a majority vote, the clipped self-reward for a weighted one; members (S, n): `subsets`. With
-    each sample its own class and the self-reward as weight this is best-of-n.
-    """
+    classes (P, n): index < n of the sample's answer among equivalent ones, −1 for no answer, which casts no
+    vote; weights (P, n) ≥ 0: 1 for a majority vote, the clipped self-reward for a weighted one; members (S,
+    n): `subsets`. With each sample its own class and the self-reward as weight this is best-of-n."""
     n = classes.size(1)
     belongs = F.one_hot(classes + 1, n + 1)[..., 1:].double()  # (P, n, C): does this sample give this answer?
     votes = members @ belongs  # (P, S, C)
@@ -762,25 +769,26 @@ def vote(classes, weights, rewards, members):
     best = total.amax(-1, keepdim=True)
     wins = (votes > 0) & (total >= best - 1e-9)  # several in a tie, none where nobody has an answer
     wins = wins.double()
-    right = (belongs * rewards[..., None]).sum(1) / belongs.sum(1).clamp(min=1)  # (P, C): is this answer right?
+    rewarded = (belongs * rewards[..., None]).sum(1)
+    right = rewarded / belongs.sum(1).clamp(min=1)  # (P, C): is this answer right?
     credit = (wins * right[:, None]).sum(-1) / wins.sum(-1).clamp(min=1)  # (P, S)
     return credit.mean(1)
 
 
-# ======================================================================================= Part II: what it learns on
-# ------------------------------------------------------------------------------------------- problems and prompts
+# ================================================================================= Part II: what it learns on
+# --------------------------------------------------------------------------------------- problems and prompts
 
-# name: (how many numbers, the largest). Checking a pair is one addition, finding it is a search: a grade has a point.
+# name: (how many numbers, the largest). Checking a pair is one addition, finding it is a search: a grade has
+# a point.
 PAIRS = {"pairs": ((4, 5), 9), "pairs-heldout": ((4, 5), 9), "pairs-hard": ((6, 6), 9)}
 
 
 def pair_problems(name, count, right=0.3):
     """Built-in problems «which two of these numbers add up to T?»: distinct numbers, exactly one such pair.
 
-    Each row has problem, answer and a `solution` by a careless writer, who picks the right pair only with probability
-    `right` and otherwise any other, but always adds up correctly. Deterministic; no problem (as a set of numbers and
-    a T) of one name occurs under another: they are dealt out by a hash.
-    """
+    Each row has problem, answer and a `solution` by a careless writer, who picks the right pair only with
+    probability `right` and otherwise any other, but always adds up correctly. Deterministic; no problem (as a
+    set of numbers and a T) of one name occurs under another: they are dealt out by a hash."""
     (low, high), largest = PAIRS[name]
     rng, rows = random.Random(seed_of("pairs", name)), []
     while len(rows) < count:
@@ -803,7 +811,8 @@ def pair_problems(name, count, right=0.3):
 
 
 def problems_of_step(problems, step, config):
-    """The P problems of a step: a shuffle each epoch, read in order; a function of the step: resuming needs no state."""
+    """The P problems of a step: a shuffle each epoch, read in order; a function of the step: resuming needs
+    no state."""
     first = step * config.prompts_per_step
     chosen, orders = [], {}
     for i in range(first, first + config.prompts_per_step):
@@ -816,45 +825,47 @@ def problems_of_step(problems, step, config):
 
 
 def load_problems(name, train, config):
-    """Rows {problem, answer} (built-in ones with a `solution`) of a built-in set, a local file or a hub data set."""
+    """Rows {problem, answer} (built-in ones with a `solution`) of a built-in set, a local file or a hub data
+    set."""
     if name in PAIRS:
         return pair_problems(name, 20000 if train else 200, config.warm_start_right)
     with explained(f"Cannot read {name} (ERROR); check the name, the file and the network."):
         table = read_table(name, train)
-    wanted = {"problem": [config.problem_column] if config.problem_column else ["problem", "question", "prompt"],
-              "answer": [config.answer_column] if config.answer_column else ["answer", "final_answer", "solution"]}
-    columns = {}
-    for what, names in wanted.items():
-        columns[what] = next((column for column in names if column in table), None)
-        if columns[what] is None:
-            fail(f"{name} has no {what} column ({' or '.join(names)}); name one of {list(table)} with --{what}_column.")
-    cells = list(zip(table[columns["problem"]], table[columns["answer"]]))
-    rows = [{"problem": problem, "answer": "" if answer is None else gold_answer(answer)} for problem, answer in cells]
-    rows = [row for row in rows if row["problem"] and row["answer"]]
+    columns = []
+    for what, given, known in (("problem", config.problem_column, ("problem", "question", "prompt")),
+                               ("answer", config.answer_column, ("answer", "final_answer", "solution"))):
+        column = given or next((name for name in known if name in table), None)
+        if column not in table:
+            fail(f"{name} has no {what} column {given or 'of a known name'}; name one of {list(table)} with "
+                 f"--{what}_column.")
+        columns.append(table[column])
+    cells = [(problem, "" if answer is None else gold_answer(answer)) for problem, answer in zip(*columns)]
+    rows = [{"problem": problem, "answer": answer} for problem, answer in cells if problem and answer]
     if len(rows) < len(cells):
         say(f"{name}: {len(cells) - len(rows)} of {len(cells)} rows dropped, without problem or answer")
     if not rows:
         fail(f"{name} has no problem with an answer; give data with at least one.")
     if not all(isinstance(row["problem"], str) for row in rows):
-        fail(f"{name} has problems in column {columns['problem']} that are no text; name one with --problem_column.")
+        fail(f"{name} has problems that are no text; name their column with --problem_column.")
     return rows
 
 
 def read_table(name, train):
-    """{column: cells} of a file, whose numbers stay as they are written (0.50, 007, NA), or of a hub data set."""
-    path, kind = Path(name), Path(name).suffix
-    if kind in (".jsonl", ".json", ".parquet", ".csv") and not path.is_file():
+    """{column: cells} of a file, whose numbers stay as they are written (0.50, 007, NA), or of a hub data
+    set."""
+    path = Path(name)
+    if path.suffix in (".jsonl", ".json", ".parquet", ".csv") and not path.is_file():
         fail(f"There is no file {name}; give a jsonl, json, parquet or csv file, or a hub id.")
-    if kind == ".csv":
+    if path.suffix == ".csv":
         return pandas.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig").to_dict("list")
-    if kind == ".parquet":
+    if path.suffix == ".parquet":
         return pyarrow.parquet.read_table(path).to_pydict()
-    if kind in (".jsonl", ".json"):
+    if path.suffix in (".jsonl", ".json"):
         text = path.read_text("utf-8-sig")
-        values = [text] if text.lstrip().startswith("[") else [line for line in text.split("\n") if line.strip()]
-        values = [json.loads(value, parse_int=str, parse_float=str, parse_constant=str) for value in values]
-        records = values[0] if values and isinstance(values[0], list) else values
-        return {key: [record.get(key) for record in records] for key in {k: None for r in records for k in r}}
+        lines = [text] if text.lstrip().startswith("[") else [line for line in text.split("\n") if line.strip()]
+        values = [json.loads(line, parse_int=str, parse_float=str, parse_constant=str) for line in lines]
+        rows = values[0] if text.lstrip().startswith("[") else values
+        return {key: [row.get(key) for row in rows] for key in dict.fromkeys(itertools.chain(*rows))}
     splits = datasets.load_dataset(name, *(["main"] if name == "openai/gsm8k" else []))
     wanted = ["train"] if train else ["test", "validation", "train"]
     rows = splits[next((split for split in wanted if split in splits), next(iter(splits)))]
@@ -862,7 +873,8 @@ def read_table(name, train):
 
 
 def gold_answer(value):
-    """The answer in a data set's answer cell, as text: a list's items, what follows `####` (GSM8K), a solution's box."""
+    """The answer in a data set's answer cell, as text: a list's items, what follows `####` (GSM8K), a
+    solution's box."""
     if isinstance(value, (list, tuple)):
         return ", ".join(map(gold_answer, value))
     text = str(value).strip()
@@ -872,63 +884,65 @@ def gold_answer(value):
 
 
 def encode_prompts(tokenizer, problems, suffix):
-    """Token ids of each problem as the model is asked it: question and suffix, through the chat template if there is one."""
+    """Token ids of each problem as the model is asked it: question and suffix, through any chat template."""
     texts = [f"{problem}\n{suffix}" if suffix else problem for problem in problems]
     if not tokenizer.chat_template:
         return tokenizer(texts)["input_ids"]
     chats = [[{"role": "user", "content": text}] for text in texts]
-    texts = [tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in chats]
+    texts = tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)
     return tokenizer(texts, add_special_tokens=False)["input_ids"]  # the template has written them already
 
 
-def add_prompts(rows, model, tokenizer, config, name):
+def add_prompts(rows, policy, config, name):
     """The rows with their `prompt` token ids; empty and over-long prompts are dropped and counted."""
-    prompts = encode_prompts(tokenizer, [row["problem"] for row in rows], config.prompt_suffix)
-    kept = [{**row, "prompt": ids} for row, ids in zip(rows, prompts) if 0 < len(ids) <= config.max_prompt_tokens]
+    prompts = encode_prompts(policy.tokenizer, [row["problem"] for row in rows], config.prompt_suffix)
+    most = config.max_prompt_tokens
+    kept = [{**row, "prompt": ids} for row, ids in zip(rows, prompts) if 0 < len(ids) <= most]
     if len(kept) < len(rows):
-        say(f"{name}: {len(rows) - len(kept)} of {len(rows)} problems dropped, prompt empty or longer than "
-            f"{config.max_prompt_tokens} tokens")
+        say(f"{name}: {len(rows) - len(kept)} of {len(rows)} problems dropped, prompt empty or longer than {most} tokens")
     if not kept:
-        fail(f"Every prompt of {name} is empty in this tokenizer or longer than {config.max_prompt_tokens} tokens; "
-             "raise --max_prompt_tokens or choose other problems.")
+        fail(f"Every prompt of {name} is empty in this tokenizer or longer than {most} tokens; raise "
+             "--max_prompt_tokens or choose other problems.")
     needed = max(len(row["prompt"]) for row in kept) + config.max_response_tokens + 1
-    there = getattr(model.config, "max_position_embeddings", math.inf)
+    there = getattr(policy.model.config, "max_position_embeddings", math.inf)
     if needed > there:
-        fail(f"The longest prompt of {name} and its solution may take {needed} positions, of which the model has {there}; "
-             "lower --max_response_tokens or --max_prompt_tokens.")
+        fail(f"The longest prompt of {name} and its solution may take {needed} positions, of which the model has "
+             f"{there}; lower --max_response_tokens or --max_prompt_tokens.")
     return kept
 
 
-# ------------------------------------------------------------------------------------------------------ warm start
+# ------------------------------------------------------------------------------------------------- warm start
 
 
 def character_tokenizer():
     """A tokenizer of printable ASCII, one token a character, for models that come without one.
 
-    A byte-level BPE without merges, which `AutoTokenizer` restores exactly from a checkpoint of any architecture.
-    """
+    A byte-level BPE without merges, which `AutoTokenizer` restores exactly from a checkpoint of any
+    architecture."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    symbols = ["<pad>", "<eos>", "<unk>", "Ċ", "Ġ", *map(chr, range(33, 127))]  # Ċ, Ġ: newline and space, in bytes
+    special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    symbols = [*special.values(), "Ċ", "Ġ", *map(chr, range(33, 127))]  # Ċ, Ġ: newline and space in this alphabet
     core = Tokenizer(models.BPE({s: i for i, s in enumerate(symbols)}, [], unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+    return PreTrainedTokenizerFast(tokenizer_object=core, **special)
 
 
-def warm_start(model, tokenizer, problems, config):
+def warm_start(policy, problems, config):
     """Imitate the problems' worked solutions: cross-entropy, 64 a step, linear decay of the rate.
 
-    Random weights never earn a reward, and a policy gradient has nothing to hold on to. This makes a «base model» that
-    knows the format and is often wrong, as real base models are; what it learns beyond that is the training's doing.
-    """
+    Random weights never earn a reward, and a policy gradient has nothing to hold on to. This makes a «base
+    model» that knows the format and is often wrong, as real base models are; what it learns beyond that is
+    the training's doing."""
+    model, eos, rng = policy.model, policy.eos_ids[0], random.Random(seed_of("warm start", config.seed))
     optimizer = make_optimizer(model, config.warm_start_lr, config.weight_decay)
-    eos, rng = end_tokens(model, tokenizer)[0], random.Random(seed_of("warm start", config.seed))
-    texts = tokenizer([row["solution"] for row in problems], add_special_tokens=False)["input_ids"]
+    texts = policy.tokenizer([row["solution"] for row in problems], add_special_tokens=False)["input_ids"]
     for step in progress(range(config.warm_start_steps), desc="warm start", leave=False):
         rows = rng.sample(range(len(problems)), 64)
         optimizer.param_groups[0]["lr"] = config.warm_start_lr * (1 - step / config.warm_start_steps)
-        # as in pretraining, EOS is followed by another document: so what comes after EOS, where z_c is read, is learnt
+        # as in pretraining, EOS is followed by another document: so what comes after EOS, where z_c is read,
+        # is learnt
         documents = [texts[i] + [eos] + problems[i - 1]["prompt"][:1] for i in rows]
         logps, _ = token_logps(model, [problems[i]["prompt"] for i in rows], documents, eos)
         loss = -logps.sum() / sum(map(len, documents))
@@ -940,16 +954,16 @@ def warm_start(model, tokenizer, problems, config):
         hook.remove()  # training's optimizer has its own
 
 
-# ========================================================================================= Part III: the machinery
-# --------------------------------------------------------------------------------- sampling's cache and chunked loss
+# ==================================================================================== Part III: the machinery
+# -------------------------------------------------------------------------- sampling's cache and chunked loss
 
 
 class RunningCache(Cache):
     """Keys and values of the running rows: row i's token at position p sits in slot p, written in place.
 
-    So rows of different lengths run side by side without left padding; a mask hides the slots beyond each row's own
-    position, which hold leftovers. `kv` is one [keys, values] a layer, each (R, kv_heads, slots, d).
-    """
+    So rows of different lengths run side by side without left padding; a mask hides the slots beyond each
+    row's own position, which hold leftovers. `kv` is one [keys, values] a layer, each (R, kv_heads, slots,
+    d)."""
 
     def __init__(self, slots):
         super().__init__(layers=[])
@@ -959,7 +973,8 @@ class RunningCache(Cache):
         return self.used
 
     def extend(self, filled, rows):
-        """Add rows of a prefilled cache; repeating a row gives a problem's G solutions their common prompt."""
+        """Add rows of a prefilled cache; repeating a row gives a problem's G solutions their common
+        prompt."""
         for i, layer in enumerate(filled.layers):
             new = [F.pad(x[rows], (0, 0, 0, self.slots - x.size(2))) for x in (layer.keys, layer.values)]
             if i == len(self.kv):
@@ -974,7 +989,8 @@ class RunningCache(Cache):
                 pair[i] = pair[i][rows]
 
     def prepare(self, position, look):
-        """Before a step: each row's position. `look` finds the last slot in use; else it is one more than it was."""
+        """Before a step: each row's position. `look` finds the last slot in use; else it is one more than it
+        was."""
         self.used = int(position.max()) + 1 if look else min(self.used + 1, self.slots)
         self.position, self.rows = position, torch.arange(len(position), device=position.device)
 
@@ -991,13 +1007,15 @@ class RunningCache(Cache):
 
 
 def attention(module, query, key, value, attention_mask, scaling=None, **options):
-    """Attention as transformers calls it: its own, but plain matrix products for one new token or, on a CPU, short rows.
+    """Attention as transformers calls it: its own, but plain matrix products for one new token or, on a CPU,
+    short rows.
 
-    query (b, heads, t, d); key, value (b, kv_heads, S, d). The query heads that share a key head simply become more
-    queries of it, so keys are never copied per head: a whole step of the tiny model takes three quarters of the time.
-    """
+    query (b, heads, t, d); key, value (b, kv_heads, S, d). The query heads that share a key head simply
+    become more queries of it, so keys are never copied per head: a whole step of the tiny model takes three
+    quarters of the time."""
     b, heads, t, d = query.shape
-    if t > (1 if query.is_cuda else 128) or attention_mask is not None and not attention_mask.is_floating_point():
+    additive = attention_mask is None or attention_mask.is_floating_point()
+    if t > (1 if query.is_cuda else 128) or not additive:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
     scores = query.reshape(b, key.size(1), -1, d) @ key.transpose(2, 3)
     scores = scores.mul_(scaling or d**-0.5).view(b, heads, t, -1)
@@ -1016,7 +1034,8 @@ LOGITS_AT_A_TIME = 2**26  # numbers: 256 MiB in float32, about 440 tokens of a v
 
 
 def chosen_logps(head, hidden, targets, temperature):
-    """log softmax(head(hidden) / temperature)[targets] of hidden (N, D), targets (N,), temperature (N,): (N,) float32.
+    """log softmax(head(hidden) / temperature)[targets] of hidden (N, D), targets (N,), temperature (N,): (N,)
+    float32.
 
     The logits exist for one chunk at a time, and the backward pass computes them again: never N × V numbers.
     """
@@ -1038,7 +1057,8 @@ def outside_clip(logps, old_logps, mask, clip_low, clip_high):
 
 
 def micro_batches(prompts, responses, budget):
-    """Cut solutions into lists of indices, longest first, each at most `budget` padded tokens, z_c's included (or one)."""
+    """Cut solutions into lists of indices, longest first, each at most `budget` padded tokens, z_c's included
+    (or one)."""
     lengths = [len(p) + len(r) + 1 for p, r in zip(prompts, responses)]
     order, batches = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)), []
     while order:
@@ -1064,27 +1084,30 @@ def stopwatch():
 
 
 def uniforms(rows, columns, *stream):
-    """(rows, columns) uniform numbers in (0, 1], drawn on the CPU: the same on every device, for every split."""
+    """(rows, columns) uniform numbers in (0, 1], drawn on the CPU: the same on every device, for every
+    split."""
     return 1 - torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed_of(*stream)))
 
 
 def seed_of(*parts):
-    """A 63-bit seed from any values: every draw has its own stream, named by what it is for and its step, so a resumed
-    run needs no generator state, and adding a stream never shifts another."""
+    """A 63-bit seed from any values: every draw has its own stream, named by what it is for and its step, so
+    a resumed run needs no generator state, and adding a stream never shifts another."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
 
 
-# ------------------------------------------------------------------------------------------------------ evaluation
+# ------------------------------------------------------------------------------------------------- evaluation
 
 
 def pass_at_k(rewards, k):
-    """1 − C(n−c, k)/C(n, k) for rewards (P, n) with c right ones a problem: (P,), the chance that one of k is right."""
+    """1 − C(n−c, k)/C(n, k) for rewards (P, n) with c right ones a problem: (P,), the chance that one of k is
+    right."""
     n, right = rewards.size(1), rewards.sum(1).long().tolist()
     return torch.tensor([1 - math.comb(n - c, k) / math.comb(n, k) for c in right], dtype=torch.float64)
 
 
 def subsets(n, k, most=256):
-    """0/1 membership (S, n) of the k-subsets of n samples: all if at most `most`, else that many seeded random ones."""
+    """0/1 membership (S, n) of the k-subsets of n samples: all if at most `most`, else that many seeded
+    random ones."""
     if math.comb(n, k) <= most:
         chosen = list(itertools.combinations(range(n), k))
     else:
@@ -1094,7 +1117,8 @@ def subsets(n, k, most=256):
 
 
 def voting_metrics(classes, clipped, rewards):
-    """mean@1 and pass@k, maj@k, weighted@k, best@k for k = 1, 2, 4 … n: a dict of (P,) values. All inputs (P, n)."""
+    """mean@1 and pass@k, maj@k, weighted@k, best@k for k = 1, 2, 4 … n: a dict of (P,) values. All inputs (P,
+    n)."""
     n = rewards.size(1)
     values, own = {"mean@1": rewards.mean(1)}, torch.arange(n).expand_as(classes)
     for k in [2**i for i in range(n.bit_length()) if 2**i < n] + [n]:
@@ -1107,7 +1131,8 @@ def voting_metrics(classes, clipped, rewards):
 
 
 def reliability(self_rewards, rewards):
-    """Ten rows [count, mean self-reward, accuracy], one for each tenth of [0, 1], of (N,) clipped ones; None if empty."""
+    """Ten rows [count, mean self-reward, accuracy], one for each tenth of [0, 1], of (N,) clipped ones; None
+    if empty."""
     clipped = self_rewards.double().clamp(0, 1)
     tenth = (clipped * 10).long().clamp(max=9)
     bins = [tenth == i for i in range(10)]
@@ -1115,7 +1140,8 @@ def reliability(self_rewards, rewards):
 
 
 def calibration_error(self_rewards, rewards):
-    """ECE: the mean over (N,) solutions of |mean clipped self-reward − accuracy| in their tenth of [0, 1]; nan if N = 0."""
+    """ECE: the mean over (N,) solutions of |mean clipped self-reward − accuracy| in their tenth of [0, 1];
+    nan if N = 0."""
     clipped = self_rewards.double().clamp(0, 1)
     gaps = torch.zeros(10, dtype=torch.float64)
     gaps.index_add_(0, (clipped * 10).long().clamp(max=9), clipped - rewards.double())
@@ -1123,10 +1149,10 @@ def calibration_error(self_rewards, rewards):
 
 
 def log_partition_now(logp_zc, beta):
-    """log Z as the trained policy implies it: π(z_c) = π_ref(z_c) e^(1/β) / Z, so 1/Z = 1 − π(z_c) (1 − e^(−1/β)).
+    """log Z as the trained policy implies it, as π(z_c) = π_ref(z_c) e^(1/β) / Z: 1/Z = 1 − π(z_c) (1 −
+    e^(−1/β)).
 
-    logp_zc: (N,) of right, complete solutions. Mean over them, nats; nan if there are none.
-    """
+    logp_zc: (N,) of right, complete solutions. Mean over them, nats; nan if there are none."""
     return -torch.log1p(logp_zc.cpu().double().exp() * math.expm1(-1 / beta)).mean()
 
 
@@ -1136,36 +1162,33 @@ def number(value):
 
 
 def solve(policy, problems, config, name="", reference=None):
-    """Sample config.eval_n solutions a problem, read their self-rewards, verify: the rows of samples.jsonl, in order.
+    """Sample config.eval_n solutions a problem, read their self-rewards, verify: the rows of samples.jsonl,
+    in order.
 
-    Every evaluation of a run draws from the same uniform numbers, problem by problem: before and after differ by the
-    model alone, and a problem's solutions do not depend on which others are asked.
-    """
-    n, lap, prompts = config.eval_n, stopwatch(), [row["prompt"] for row in problems]
-    u = [uniforms(n, config.max_response_tokens, "eval", config.seed, name, row["problem"]) for row in problems]
-    solutions = sample_together(policy, prompts, n, torch.cat(u), config)
-    seconds = lap() / len(solutions.tokens)
-    responses, c_ref = solutions.responses(), policy.c_ref
+    Every evaluation of a run draws from the same uniform numbers, problem by problem: before and after differ
+    by the model alone, and a problem's solutions do not depend on which others are asked."""
+    n, T, lap, prompts = config.eval_n, config.max_response_tokens, stopwatch(), [row["prompt"] for row in problems]
+    u = torch.cat([uniforms(n, T, "eval", config.seed, name, row["problem"]) for row in problems])
+    solutions = sample_together(policy, prompts, n, u, config)
+    responses, c_ref, seconds = solutions.responses(), policy.c_ref, lap() / len(u)
     if config.exact_reference:
         _, c_ref = score(reference, repeated(prompts, n), responses, policy.token, config)
-    self_rewards = self_reward_of(solutions.logp_zc, c_ref, config).tolist()
-    texts = policy.tokenizer.batch_decode(responses, skip_special_tokens=True)
-    complete, samples = solutions.complete.tolist(), []
-    for i, (row, text) in enumerate(zip(repeated(problems, n), texts)):
-        samples.append({  # a cut solution has not given its answer yet, whatever stands in it
-            "data": name, "problem": row["problem"], "gold": row["answer"], "response": text,
-            "answer": extract_answer(text) if complete[i] else None,
-            "reward": reward(text, row["answer"]) if complete[i] else 0.0,
-            "self_reward": number(self_rewards[i]), "logp_zc": number(solutions.logp_zc[i]), "complete": complete[i],
-            "tokens": len(responses[i]), "last_token": responses[i][-1], "seconds": seconds})
-    return samples
+    columns = zip(repeated(problems, n), policy.tokenizer.batch_decode(responses, skip_special_tokens=True), responses,
+                  solutions.complete.tolist(), solutions.logp_zc.tolist(),
+                  self_reward_of(solutions.logp_zc, c_ref, config).tolist())
+    return [{"data": name, "problem": row["problem"], "gold": row["answer"], "response": text,
+             "answer": extract_answer(text) if complete else None,  # what is cut has not given its answer yet
+             "reward": reward(text, row["answer"]) if complete else 0.0, "self_reward": number(self_reward),
+             "logp_zc": number(logp_zc), "complete": complete, "tokens": len(ids), "last_token": ids[-1],
+             "seconds": seconds} for row, text, ids, complete, logp_zc, self_reward in columns]
 
 
 def summarise(samples, n, beta, resamples=500):
-    """The figures of samples (n a problem, side by side): a dict, each headline `x` with `x_ci`, a 95% interval.
+    """The figures of samples (n a problem, side by side): a dict, each headline `x` with `x_ci`, a 95%
+    interval.
 
-    The bootstrap resamples problems, as solutions of one problem are not independent. Undefined figures are None.
-    """
+    The bootstrap resamples problems, as solutions of one problem are not independent. Undefined figures are
+    None."""
     def column(key):
         return torch.tensor([row[key] or 0.0 for row in samples], dtype=torch.float64).view(-1, n)  # (P, n)
 
@@ -1195,24 +1218,26 @@ def summarise(samples, n, beta, resamples=500):
             "complete": complete.double().mean().item(), "response_tokens": tokens.mean().item(),
             "length_correlation": number(ranks[0].corr(ranks[1])),  # Spearman's
             "reliability": reliability(self_rewards[complete], rewards[complete]),
-            "self_reward_tokens": int(complete.sum()),  # what self-rewarding has cost: one a complete solution
+            "self_reward_tokens": int(complete.sum()),  # what self-rewarding has cost: one a solution
             "seconds": column("seconds").sum().item()}
 
 
 def step_figures(step, batch, solutions, self_rewards, losses, seconds, config):
     """A line of metrics.jsonl: what a training step did, and how long it took."""
     rewards, self_rewards, complete = batch.rewards.cpu(), self_rewards.cpu(), solutions.complete.cpu()
-    logp_zc, right, tokens = solutions.logp_zc.cpu(), complete & (rewards > 0.5), sum(map(len, batch.responses))
-    graded, trained = (self_rewards[complete], rewards[complete]), tokens + sum(map(len, batch.prompts))
-    metrics = verification_metrics(*graded)
+    logp_zc, right, wrong = solutions.logp_zc.cpu(), complete & (rewards > 0.5), complete & (rewards <= 0.5)
+    metrics = verification_metrics(self_rewards[complete], rewards[complete])
+    logp_right, logp_wrong = logp_zc[right], logp_zc[wrong]
+    tokens, of_prompts = sum(map(len, batch.responses)), sum(map(len, batch.prompts))
     return {"step": step, "reward": rewards.mean().item(),
             "reward_std": rewards.view(-1, config.group_size).std(1).mean().item(), **losses, "lr": config.lr,
             "response_tokens": tokens / len(rewards), "complete": complete.double().mean().item(),
             **{name: number(value) for name, value in metrics.items()},
-            "logp_zc_right": number(logp_zc[right].mean()), "logp_zc_wrong": number(logp_zc[complete & ~right].mean()),
-            "log_z": number(log_partition_now(logp_zc[right], config.beta)), "seconds": sum(seconds.values()), **seconds,
-            "sample_tokens_per_s": tokens / seconds["sample_seconds"],
-            "train_tokens_per_s": trained / seconds["train_seconds"], **peak_memory(batch.rewards.device)}
+            "logp_zc_right": number(logp_right.mean()), "logp_zc_wrong": number(logp_wrong.mean()),
+            "log_z": number(log_partition_now(logp_right, config.beta)),
+            "seconds": sum(seconds.values()), **seconds, "sample_tokens_per_s": tokens / seconds["sample_seconds"],
+            "train_tokens_per_s": (tokens + of_prompts) / seconds["train_seconds"],
+            **peak_memory(batch.rewards.device)}
 
 
 def show(bar, figures, rollouts, config):
@@ -1242,7 +1267,7 @@ def print_table(rows):
             say(f"{data[-24:]:<24}{row['step']:>6} " + "".join(f"{cell:>15}" for cell in cells))
 
 
-# ---------------------------------------------------------------------------------------------------- model and z_c
+# ---------------------------------------------------------------------------------------------- model and z_c
 
 
 def architecture(name):
@@ -1267,17 +1292,17 @@ def hub_name(name):
 def load_model(name, device, dtype, seed):
     """(model, tokenizer): from the hub or a folder, or random weights for the architecture in a .json file.
 
-    With gradient checkpointing on a GPU. A model that this file would sample wrongly is refused: the sampler's cache holds
-    every token in the slot of its position, and log-probs are read by `head(hidden)`, which is right for plain causal
-    transformers only.
-    """
+    With gradient checkpointing on a GPU. A model that this file would sample wrongly is refused: the
+    sampler's cache holds every token in the slot of its position, and log-probs are read by `head(hidden)`,
+    which is right for plain causal transformers only."""
     options = {"dtype": getattr(torch, dtype), "attn_implementation": "laser"}
-    with explained(f"Cannot load the model {name} (ERROR); give a hub id, the folder of an undamaged model or a .json "
-                   "architecture, and check the network."):
+    with explained(f"Cannot load the model {name} (ERROR); give a hub id, the folder of an undamaged model or a "
+                   ".json architecture, and check the network."):
         if name.endswith(".json"):
             torch.manual_seed(seed_of("weights", seed))
+            tokenizer = character_tokenizer()
             with device:
-                model, tokenizer = AutoModelForCausalLM.from_config(architecture(name), **options), character_tokenizer()
+                model = AutoModelForCausalLM.from_config(architecture(name), **options)
         else:
             tokenizer = AutoTokenizer.from_pretrained(hub_name(name))
             model = AutoModelForCausalLM.from_pretrained(hub_name(name), **options).to(device)
@@ -1286,7 +1311,7 @@ def load_model(name, device, dtype, seed):
     if kinds != {"full_attention"}:
         fail(f"{name} has layers of kind {', '.join(sorted(kinds))}; only full attention is supported.")
     if model.get_input_embeddings().weight.size(0) < len(tokenizer):
-        fail(f"{name} has fewer embeddings than its tokenizer has tokens ({len(tokenizer)}); give both from one model.")
+        fail(f"{name} has fewer embeddings than its tokenizer has tokens ({len(tokenizer)}); give those of one model.")
     for module in model.modules():  # a policy that changes at every look has no log-probabilities to speak of
         for dropout in ("p", "attention_dropout"):
             if isinstance(getattr(module, dropout, None), float):
@@ -1296,8 +1321,8 @@ def load_model(name, device, dtype, seed):
     if not followed:
         fail(f"{name} computes its logits in a way that this sampler does not follow; choose another model.")
     if device.type != "cpu":
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable  # old name
-        enable({"use_reentrant": False})
+        old = model.gradient_checkpointing_enable  # its name before transformers 5.20
+        getattr(model, "activation_checkpointing_enable", old)({"use_reentrant": False})
     return model, tokenizer
 
 
@@ -1310,14 +1335,15 @@ def samples_right(model, vocabulary):
         ids = torch.tensor([prompt + response], device=model.device)
         logits = model(ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
         own = logits.log_softmax(-1)[range(len(response)), response]
-        most = 1e-3 if model.dtype == torch.float32 else 0.2 + 0.02 * logits.abs().max().item()  # 8 bits hold no more
+        most = 1e-3 if model.dtype == torch.float32 else 0.2 + 0.02 * logits.abs().max().item()  # 8 bits
         if not torch.allclose(own, sampled[: len(response)], atol=most):
             return False
     return True
 
 
 def end_tokens(model, tokenizer):
-    """All ids that end a solution: chat models have several, and generation_config and tokenizer may disagree."""
+    """All ids that end a solution: chat models have several, and generation_config and tokenizer may
+    disagree."""
     ids = set()
     for source in (model.generation_config, model.config, tokenizer):
         value = getattr(source, "eos_token_id", None)
@@ -1325,21 +1351,24 @@ def end_tokens(model, tokenizer):
     ids.discard(None)
     if not ids:
         fail("The model names no end-of-sequence token; set eos_token_id in its generation_config.json.")
-    return sorted(ids, key=lambda i: (i != tokenizer.eos_token_id, i))  # where one must be supplied: the tokenizer's
+    return sorted(ids, key=lambda i: (i != tokenizer.eos_token_id, i))  # where one is supplied, the tokenizer's
 
 
 def load_policy(config, source, device, dtype):
     """The Policy of a model at `source`, with the z_c and the c_ref of `config` (None: not known yet)."""
     model, tokenizer = load_model(source, device, dtype, config.seed)
     eos_ids = end_tokens(model, tokenizer)
-    return Policy(model, tokenizer, eos_ids, choose_token(config.token, model, tokenizer, eos_ids), config.c_ref)
+    token = choose_token(config.token, model, tokenizer, eos_ids)
+    return Policy(model, tokenizer, eos_ids, token, config.c_ref)
 
 
-UNUSED_TOKENS = ("<|vision_start|>", "<|reserved_special_token_0|>", "<|extra_0|>", "<unused0>")  # Qwen2.5, Llama 3, …
+# of Qwen2.5, Llama 3, Qwen, Gemma
+UNUSED_TOKENS = ("<|vision_start|>", "<|reserved_special_token_0|>", "<|extra_0|>", "<unused0>")
 
 
 def choose_token(wanted, model, tokenizer, eos_ids):
-    """The id of z_c: the given token or id, else a known unused one, else an embedding row beyond the vocabulary."""
+    """The id of z_c: the given token or id, else a known unused one, else an embedding row beyond the
+    vocabulary."""
     rows, known = model.get_input_embeddings().weight.size(0), tokenizer.get_vocab()
     if wanted is None:
         token = next((known[token] for token in UNUSED_TOKENS if token in known), len(tokenizer))
@@ -1361,59 +1390,60 @@ def choose_token(wanted, model, tokenizer, eos_ids):
 
 
 def measure_c_ref(policy, problems, config):
-    """(mean, std) of log π_ref(z_c|x,y) over solutions of the starting model, nats; a cut one is given its EOS.
+    """(mean, std) of log π_ref(z_c|x,y) over solutions of the starting model, nats; a cut one is given its
+    EOS.
 
-    Refused if the model says z_c in these solutions: it must be a token that means nothing yet.
-    """
+    Refused if the model says z_c in these solutions: it must be a token that means nothing yet."""
     model, token, eos_ids = policy.model, policy.token, policy.eos_ids
     prompts = [row["prompt"] for row in problems_of_step(problems, 0, config)][:32]
     u = uniforms(len(prompts) * config.group_size, config.max_response_tokens, "c_ref", config.seed)
     solutions = sample_together(policy, prompts, config.group_size, u, config)
     responses = [r if r[-1] in eos_ids else r + eos_ids[:1] for r in solutions.responses()]
     said, of = sum(r.count(token) for r in responses), sum(map(len, responses))
-    if said > 5 + 3 * of / model.get_input_embeddings().weight.size(0):  # clearly more than uniform noise would
-        fail(f"The model itself says token {token} ({said} times in {of} tokens); choose a --token it never uses.")
+    if said > 5 + 3 * of / model.get_input_embeddings().weight.size(0):  # clearly more than uniform noise
+        fail(f"The model says token {token} itself ({said} times in {of}); choose a --token that it never uses.")
     _, logp_zc = score(model, repeated(prompts, config.group_size), responses, token, config)
     return logp_zc.mean().item(), logp_zc.std().item()
 
 
 def report_c_ref(c_ref, std, config):
     """Print c_ref and log Z, and warn, with a remedy, where the derivation's assumptions do not hold."""
-    log_z = log_partition(c_ref, config.beta)
-    say(f"c_ref = {c_ref:.2f}{'' if std is None else f' ± {std:.2f}'} nats, beta = {config.beta:g}, log Z = {log_z:.2g}")
+    beta, log_z, spread = config.beta, log_partition(c_ref, config.beta), "" if std is None else f" ± {std:.2f}"
+    say(f"c_ref = {c_ref:.2f}{spread} nats, beta = {beta:g}, log Z = {log_z:.2g}")
     if config.self_loss == "mse" and log_z > 0.05:
-        beta = f"raise --beta to {math.ceil(-100 / (c_ref + 3)) / 100:.2f}" if c_ref < -5 else "choose a rarer --token"
-        say(f"warning: log Z = {log_z:.2f} is not close to 0, so no policy reaches a self-reward of 1; {beta}", sys.stderr)
-    if std is not None and config.beta * std > 0.25 and not config.exact_reference:
-        say(f"warning: log π_ref(z_c) spreads by {config.beta * std:.2f} in units of reward, so one constant is a rough "
+        enough = math.ceil(-100 / (c_ref + 3)) / 100
+        say(f"warning: log Z = {log_z:.2f} is not close to 0, so no policy reaches a self-reward of 1; "
+            + (f"raise --beta to {enough:.2f}" if c_ref < -5 else "choose a rarer --token"), sys.stderr)
+    if std is not None and beta * std > 0.25 and not config.exact_reference:
+        say(f"warning: log π_ref(z_c) spreads by {beta * std:.2f} in units of reward, so one constant is a rough "
             "stand-in; choose another --token or use --exact_reference", sys.stderr)
 
 
-# ------------------------------------------------------------------------------------------- optimizer and memory
+# --------------------------------------------------------------------------------------- optimizer and memory
 
 
 class BF16AdamW(torch.optim.Optimizer):
     """AdamW for bfloat16 weights and moments, 8 bytes a parameter with the gradient, by stochastic rounding.
 
-    bfloat16 has 8 significant bits: a step of lr 1e-6 on a weight of 0.01 is a fortieth of the distance to the next
-    number, and rounding to nearest would lose it every time. Rounded up with probability 1/40 instead, it arrives on
-    average. The moments decay by less than one such distance a step, too. The draws are seeded by the step, so a resumed
-    run repeats them.
-    """
+    bfloat16 has 8 significant bits: a step of lr 1e-6 on a weight of 0.01 is a fortieth of the distance to
+    the next number, and rounding to nearest would lose it every time. Rounded up with probability 1/40
+    instead, it arrives on average. The moments decay by less than one such distance a step, too. The draws
+    are seeded by the step, so a resumed run repeats them."""
 
     def __init__(self, params, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "betas": betas, "eps": eps, "step": 0})
-        self.sums = {}
-        self.hooks = [p.register_post_accumulate_grad_hook(self.accumulate) for p in self.param_groups[0]["params"]]
+        super().__init__(params, dict(lr=lr, weight_decay=weight_decay, betas=betas, eps=eps, step=0))
+        self.sums, params = {}, self.param_groups[0]["params"]
+        self.hooks = [p.register_post_accumulate_grad_hook(self.accumulate) for p in params]
 
     @staticmethod
     def pieces(*tensors):
-        """The same pieces of all tensors, of this process's shards, flat: float32 copies exist for 64 Mi at a time."""
+        """The same pieces of all tensors, of this process's shards, flat: float32 copies exist for 64 Mi at a
+        time."""
         return zip(*(to_local(x).view(-1).split(2**26) for x in tensors))
 
     def accumulate(self, p):
-        """After each backward pass: add p.grad to the step's sum, rounding stochastically, too, or the hundredth
-        micro-batch would round to nothing beside the sum of the others."""
+        """After each backward pass: add p.grad to the step's sum, rounding stochastically, too, or the
+        hundredth micro-batch would round to nothing beside the sum of the others."""
         if not self.sums:
             seed = seed_of("sums", self.param_groups[0]["step"], RANK)
             self.generator = torch.Generator(p.device).manual_seed(seed)
@@ -1432,9 +1462,11 @@ class BF16AdamW(torch.optim.Optimizer):
 
     @staticmethod
     def round_(target, value, generator):
-        """target (bfloat16) ← value (float32): its upper 16 bits, once noise in the lower 16 has carried, or not."""
-        noise = torch.randint(0, 2**16, value.shape, dtype=torch.int32, device=value.device, generator=generator)
-        target.copy_(((value.view(torch.int32) + noise) & -(2**16)).view(torch.float32))
+        """target (bfloat16) ← value (float32): its upper 16 bits, once noise in the lower 16 has carried, or
+        not."""
+        bits = value.view(torch.int32)
+        noise = torch.randint(0, 2**16, bits.shape, dtype=bits.dtype, device=bits.device, generator=generator)
+        target.copy_(((bits + noise) & -(2**16)).view(torch.float32))
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -1472,7 +1504,8 @@ def clip_gradient(model, optimizer, most):
 
 
 def choose_device(wanted):
-    """torch.device of a --device setting; under torchrun each process takes the accelerator of its LOCAL_RANK."""
+    """torch.device of a --device setting; under torchrun each process takes the accelerator of its
+    LOCAL_RANK."""
     kind = torch.accelerator.current_accelerator(check_available=True)
     kind, count = (kind.type, torch.accelerator.device_count()) if kind else ("cpu", 1)
     name, _, place = (kind if wanted == "auto" else wanted).partition(":")
@@ -1482,26 +1515,27 @@ def choose_device(wanted):
         return torch.device("cpu")
     place = int(place or os.environ.get("LOCAL_RANK", 0))
     if place >= count:
-        fail(f"This machine has only {count} devices {kind}; choose one of them, or fewer processes of torchrun.")
+        fail(f"This machine has only {count} devices {kind}; choose one of them, or start fewer processes.")
     return torch.device(name, place)
 
 
 def choose_dtype(config, device):
     """Of weights and AdamW moments: float32 on a CPU, and on GPUs if it fits, with computation in bfloat16.
 
-    float32 takes 16 bytes a parameter (weight, gradient, two moments), shared out over the processes, and 2 for the copy
-    that computes; 30% are left to the KV cache and to activations. bfloat16 takes 8 and rounds stochastically.
-    """
+    float32 takes 16 bytes a parameter (weight, gradient, two moments), shared out over the processes, and 2
+    for the copy that computes; 30% are left to the KV cache and to activations. bfloat16 takes 8 and rounds
+    stochastically."""
     if config.param_dtype != "auto" or device.type in ("cpu", "mps"):
         return "float32" if config.param_dtype == "auto" else config.param_dtype
-    with explained(f"Cannot load the model {config.model} (ERROR); check its name and the network."), torch.device("meta"):
+    with explained(f"Cannot load {config.model} (ERROR); check its name and the network."), torch.device("meta"):
         parameters = AutoModelForCausalLM.from_config(architecture(config.model)).num_parameters()
     fits = parameters * (16 / WORLD + 2) < 0.7 * torch.accelerator.get_memory_info(device)[1]
     return "float32" if fits else "bfloat16"
 
 
 def rows_that_fit(model, slots):
-    """How many solutions of `slots` tokens to sample at a time: 60% of a GPU's free memory; at most 512 on a CPU."""
+    """How many solutions of `slots` tokens to sample at a time: 60% of a GPU's free memory; at most 512 on a
+    CPU."""
     c, device = model.config, model.device
     head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
     heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
@@ -1509,7 +1543,7 @@ def rows_that_fit(model, slots):
     if device.type in ("cpu", "mps"):
         return max(1, min(512, 2**32 // (size * slots)))
     torch.accelerator.empty_cache()  # what the last update left reserved is free for the cache
-    to_come = sum(2 * p.numel() for p in model.parameters() if isinstance(p, DTensor))  # still to be gathered, bfloat16
+    to_come = sum(2 * p.numel() for p in model.parameters() if isinstance(p, DTensor))  # still to be gathered
     free = torch.accelerator.get_memory_info(device)[0] - to_come
     return max(1, int(0.6 * free / (size * slots)))
 
@@ -1521,12 +1555,12 @@ def peak_memory(device):
     return {"peak_memory_gib": torch.accelerator.max_memory_allocated(device) / 2**30}
 
 
-# ------------------------------------------------------------------------------------------------ several processes
+# ------------------------------------------------------------------------------------------ several processes
 
-# `torchrun --nproc-per-node N laser.py …` starts N processes. All have the same problems, settings and uniform numbers.
-# Each samples its share of the step and shows it to the others, so whatever is counted over the step is counted alike
-# by all; then each trains on its share of the micro-batches, and FSDP adds the gradients up. So N processes take the
-# step that one would.
+# `torchrun --nproc-per-node N laser.py …` starts N processes. All have the same problems, settings and
+# uniform numbers. Each samples its share of the step and shows it to the others, so whatever is counted over
+# the step is counted alike by all; then each trains on its share of the micro-batches, and FSDP adds the
+# gradients up. So N processes take the step that one would.
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
@@ -1544,16 +1578,18 @@ def join(device):
     """Meet the other processes of torchrun."""
     if not dist.is_initialized():
         alone = {"store": dist.HashStore(), "rank": 0, "world_size": 1} if WORLD == 1 else {}
-        dist.init_process_group(timeout=datetime.timedelta(hours=4), **alone)  # one may sample much longer than another
+        patience = datetime.timedelta(hours=4)  # one may sample much longer than another
+        dist.init_process_group(timeout=patience, **alone)
     if device.type != "cpu":
         torch.accelerator.set_device_index(device)
 
 
 def shard(model):
-    """Split weights, gradients and moments over the processes (FSDP2), as they are or computing in bfloat16 on a GPU.
+    """Split weights, gradients and moments over the processes (FSDP2), as they are or computing in bfloat16
+    on a GPU.
 
-    One process with float32 weights on a GPU comes here, too: FSDP then only keeps the bfloat16 copy that computes.
-    """
+    One process with float32 weights on a GPU comes here, too: FSDP then only keeps the bfloat16 copy that
+    computes."""
     for weight in model.parameters():
         dist.broadcast(weight.data, 0)  # random weights and a warm start may differ by rounding
     dtype = None if model.device.type == "cpu" else torch.bfloat16
@@ -1565,14 +1601,15 @@ def shard(model):
     for module in (*blocks, model):  # our losses are sums over the step, so gradients are added, not averaged
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)
-    # FSDP gathers weights around `forward` and around methods named to it: this one runs any function of the model so
+    # FSDP gathers weights around `forward` and around methods named to it: this one runs any function of the
+    # model so
     model.run = types.MethodType(lambda self, f, *args, **options: f(self, *args, **options), model)
     register_fsdp_forward_method(model, "run")
 
 
 def rank_share(batches):
-    """This process's share of the micro-batches. Each pass through a sharded model is a meeting of all processes, so the
-    largest batches are halved until they come out even."""
+    """This process's share of the micro-batches. Each pass through a sharded model is a meeting of all
+    processes, so the largest batches are halved until they come out even."""
     batches = list(batches)
     while len(batches) % WORLD and max(map(len, batches)) > 1:
         largest = max(batches, key=len)
@@ -1606,8 +1643,8 @@ def sample_together(policy, prompts, group_size, u, config):
     stop = max(high, low + 1)  # where there are fewer prompts than processes, some sample one in vain
     mine, u = prompts[low:stop], u[low * group_size : stop * group_size]
     if sharded:
-        model.set_reshard_after_forward(False)  # the first token gathers the weights, and they stay for all the others
-    with progress(desc="sampling", unit=" tokens", leave=False, delay=2) as bar:  # shown if it takes longer than 2 s
+        model.set_reshard_after_forward(False)  # the first token gathers the weights, they stay for the others
+    with progress(desc="sampling", unit=" tokens", leave=False, delay=2) as bar:  # shown after 2 s
         solutions = sample(model, mine, group_size, u, policy.eos_ids, policy.token, config.temperature,
                            config.sample_rows, bar.update)
     if sharded:
@@ -1622,24 +1659,21 @@ def sample_together(policy, prompts, group_size, u, config):
     return Solutions(*(torch.cat(part).to(model.device) for part in zip(*parts)))
 
 
-# ----------------------------------------------------------------------------------------------- errors and files
+# ------------------------------------------------------------------------------------------- errors and files
 
 
 class UserError(ValueError):
-    """Something the user can mend. The message is one sentence that says how; the command line exits with code 2."""
+    """Something the user can mend. The message is one sentence that says how; the command line exits with
+    code 2."""
 
 
 def fail(sentence, cause=None):
     raise UserError(sentence) from cause
 
 
-def one_line(error):
-    """What an exception says, for a sentence of ours."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:160]
-
-
 def out_of_memory(error):
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)  # a CPU
+    on_cpu = "can't allocate memory" in str(error)
+    return on_cpu or isinstance(error, (torch.OutOfMemoryError, MemoryError))
 
 
 @contextlib.contextmanager
@@ -1650,19 +1684,20 @@ def explained(sentence):
     except Exception as error:  # libraries raise many kinds
         if isinstance(error, UserError) or out_of_memory(error):
             raise
-        fail(sentence.replace("ERROR", one_line(error)), error)
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        fail(sentence.replace("ERROR", told), error)
 
 
 def replace_folder(final, write):
-    """Make or replace a folder: `write` fills a new one beside it, which is renamed into place once it is on the disk.
+    """Make or replace a folder: `write` fills a new one beside it, which is renamed into place once it is on
+    the disk.
 
-    A kill at any moment leaves the old folder or the new one (`open_folder` puts right a kill between the two renames),
-    and so does a full disk.
-    """
+    A kill at any moment leaves the old folder or the new one (`open_folder` puts right a kill between the two
+    renames), and so does a full disk."""
     new, old = final.with_name(final.name + ".new"), final.with_name(final.name + ".old")
     shutil.rmtree(new, ignore_errors=True)
     try:
-        with explained(f"Cannot save {final} (ERROR); what was saved before is kept: make room, go on with --resume."):
+        with explained(f"Cannot save {final} (ERROR); what was there is kept: make room, go on with --resume."):
             write(new)
             for path in new.iterdir():
                 with path.open("rb+") as file:
@@ -1695,7 +1730,8 @@ def append_log(path, *rows):
 
 
 def read_log(path, step=math.inf, keys=()):
-    """A log's rows up to `step`, all with `keys`. Later ones and a torn last line are cut off: they will be repeated."""
+    """A log's rows up to `step`, all with `keys`. Later ones and a torn last line are cut off: they will be
+    repeated."""
     if not path.exists():
         return []
     with explained(f"{path} is damaged (ERROR); mend it or move it away."):
@@ -1706,13 +1742,16 @@ def read_log(path, step=math.inf, keys=()):
     return rows
 
 
+DAMAGED = "{} is damaged (ERROR); put a good copy in its place or start again with another --out."
+
+
 def read_json(path, take=dict):
     """What `take` makes of a JSON file."""
-    with explained(f"{path} is damaged (ERROR); put a good copy in its place or start again with another --out."):
+    with explained(DAMAGED.format(path)):
         return take(json.loads(path.read_text("utf-8")))
 
 
-# ------------------------------------------------------------------------------------------------ a run's folder
+# --------------------------------------------------------------------------------------------- a run's folder
 
 # what a checkpoint's later users need to read its self-reward and to ask it as it was asked in training
 LASTING = ("beta", "self_loss", "temperature", "prompt_suffix", "max_prompt_tokens", "max_response_tokens")
@@ -1722,38 +1761,42 @@ FREE = {"out", "config", "resume", "track", "device", "steps", "eval_every", "sa
 
 
 def prepare(config):
-    """Load, warm-start, shard, measure c_ref: all that `train` needs. Nothing is written before the user's input is checked."""
+    """Load, warm-start, shard, measure c_ref: all that `train` needs. What the user gave is checked before
+    any writing."""
     check(config)
     device = choose_device(config.device)
     if WORLD > 1:
         join(device)
     out, saved, lock = open_folder(config)
     problems = load_problems(config.data, True, config)
-    eval_sets = {name: load_problems(name, False, config) for name in config.eval_data} if config.eval_every else {}
+    eval_names = config.eval_data if config.eval_every else []
+    eval_sets = {name: load_problems(name, False, config) for name in eval_names}
     state, warm = {"step": 0, "c_ref": config.c_ref, "c_ref_std": None}, out / "warm_start"
     if saved:
         state = read_json(saved / "laser.json", lambda stored: {
-            "step": int(stored["step"]), "dtype": str(stored["param_dtype"]), "c_ref": float(stored["laser"]["c_ref"]),
+            "step": int(stored["step"]), "dtype": str(stored["param_dtype"]),
+            "c_ref": float(stored["laser"]["c_ref"]),
             "c_ref_std": stored["c_ref_std"] and float(stored["c_ref_std"])})
     elif config.resume:
         say(f"there is no checkpoint in {out} yet: its run begins again", sys.stderr)
-    dtype, source = state.get("dtype") or choose_dtype(config, device), warm if warm.exists() else config.model
+    source = warm if warm.exists() else config.model
+    dtype = state.get("dtype") or choose_dtype(config, device)
     policy = load_policy(config, str(saved or source), device, dtype)
-    model, tokenizer = policy.model, policy.tokenizer
-    problems = add_prompts(problems, model, tokenizer, config, config.data)
-    eval_sets = {name: add_prompts(rows, model, tokenizer, config, name) for name, rows in eval_sets.items()}
-    say(f"{config.model}: {model.num_parameters():,} {dtype} parameters on {device}{f' × {WORLD}' if WORLD > 1 else ''}; "
-        f"z_c is token {policy.token}; {len(problems)} problems; seed {config.seed}, run in {out}")
+    model, size = policy.model, policy.model.num_parameters()
+    problems = add_prompts(problems, policy, config, config.data)
+    eval_sets = {name: add_prompts(rows, policy, config, name) for name, rows in eval_sets.items()}
+    say(f"{config.model}: {size:,} {dtype} parameters on {WORLD} × {device}; z_c is token {policy.token}; "
+        f"{len(problems)} problems; seed {config.seed}, run in {out}")
     weights = None
     if config.warm_start_steps and source != warm:
-        warm_start(model, tokenizer, problems, config)
+        warm_start(policy, problems, config)
         weights = {name: x.detach().clone() for name, x in model.named_parameters()}  # written below
     if WORLD > 1 or device.type not in ("cpu", "mps") and dtype == "float32":
         join(device)
         shard(model)
     optimizer = make_optimizer(model, config.lr, config.weight_decay)
     if saved:
-        with explained(f"{saved} is damaged (ERROR); put a good copy in its place or start with another --out."):
+        with explained(DAMAGED.format(saved)):
             restore(model, optimizer, saved / "trainer.pt")
     elif config.c_ref is None:
         state["c_ref"], state["c_ref_std"] = measure_c_ref(policy, problems, config)
@@ -1766,7 +1809,7 @@ def prepare(config):
     write_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
     if weights and RANK == 0:
         replace_folder(warm, lambda folder: (model.save_pretrained(folder, state_dict=weights),
-                                             tokenizer.save_pretrained(folder)))
+                                             policy.tokenizer.save_pretrained(folder)))
     all_reduce(torch.zeros(1, device=device))
     reference = None
     if config.kl or config.exact_reference:  # the starting model, frozen; in memory only if an option asks for it
@@ -1774,15 +1817,16 @@ def prepare(config):
         reference, _ = load_model(start, device, dtype if device.type == "cpu" else "bfloat16", config.seed)
         reference.resize_token_embeddings(model.get_input_embeddings().weight.size(0))
         reference.requires_grad_(False)
-    logs = [read_log(out / f"{name}.jsonl", state["step"], ("data", "n") if name == "eval" else ())
-            for name in ("eval", "metrics", "samples")]
+    for name in ("metrics", "samples"):
+        read_log(out / f"{name}.jsonl", state["step"])
+    results = read_log(out / "eval.jsonl", state["step"], ("data", "n"))
     tracker = importlib.import_module(config.track) if config.track and RANK == 0 else None
     if tracker:
         tracker.init(project="laser", name=out.name, config=dataclasses.asdict(config))
     return types.SimpleNamespace(
         policy=policy._replace(c_ref=state["c_ref"]), optimizer=optimizer, reference=reference, problems=problems,
-        eval_sets=eval_sets, first_step=state["step"], saved_step=state["step"] if saved else None, results=logs[0],
-        c_ref_std=state["c_ref_std"], out=out, lock=lock, tracker=tracker)
+        eval_sets=eval_sets, first_step=state["step"], saved_step=state["step"] if saved else None,
+        results=results, c_ref_std=state["c_ref_std"], out=out, lock=lock, tracker=tracker)
 
 
 def default_out(model):
@@ -1790,7 +1834,8 @@ def default_out(model):
 
 
 def open_folder(config):
-    """(folder, its checkpoint or None, its lock or None); refused if it holds another run, or none to resume."""
+    """(folder, its checkpoint or None, its lock or None); refused if it holds another run, or none to
+    resume."""
     out = Path(config.out or default_out(config.model))
     if not config.resume:
         refuse_used(out)
@@ -1799,7 +1844,7 @@ def open_folder(config):
         fail(f"There is no run in {out} to resume; drop --resume or name its folder with --out.")
     changed = changed_settings(out / "config.json", config)
     if changed:
-        fail(f"The run in {out} was started with {', '.join(changed)}; resume it so, or start another one with --out.")
+        fail(f"The run in {out} was started with {', '.join(changed)}; resume it so, or start another with --out.")
     lock, saved, old = take_lock(out), out / "checkpoint", out / "checkpoint.old"
     if RANK == 0 and old.exists() and not saved.exists():
         old.rename(saved)  # as a kill between the renames of a save has left it
@@ -1808,7 +1853,8 @@ def open_folder(config):
 
 
 def changed_settings(stored, config):
-    """The settings in a run's config.json that `config` may not change but does, as flags with the values of the run."""
+    """The settings in a run's config.json that `config` may not change but does, as flags with the values of
+    the run."""
     then, now = vars(read_json(stored, lambda settings: Config(**settings))), vars(config)
     return [f"--{key} {then[key]}" for key in now if key not in FREE and now[key] != then[key]]
 
@@ -1821,13 +1867,14 @@ def take_lock(folder):
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout as error:
-            fail(f"Another run is writing to {folder}; wait until it ends or name another folder with --out.", error)
+            fail(f"Another run is writing to {folder}; wait until it ends, or name another with --out.", error)
     return lock
 
 
 def refuse_used(out):
     """`out` must be an empty folder, or one that can be made."""
-    if RANK == 0 and out.exists() and (not out.is_dir() or any(path.name != ".lock" for path in out.iterdir())):
+    used = out.exists() and (not out.is_dir() or any(path.name != ".lock" for path in out.iterdir()))
+    if RANK == 0 and used:
         fail(f"{out} is not empty; continue its run with --resume or name another folder with --out.")
     there = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
@@ -1838,7 +1885,8 @@ def log(run, file, row, prefix=""):
     """Add a row to a log of the run, and its numbers to what the run is followed with."""
     append_log(run.out / file, row)
     if run.tracker:
-        run.tracker.log({prefix + name: x for name, x in row.items() if isinstance(x, (int, float))}, step=row["step"])
+        numbers = {prefix + name: x for name, x in row.items() if isinstance(x, (int, float))}
+        run.tracker.log(numbers, step=row["step"])
 
 
 def finish(run):
@@ -1848,16 +1896,17 @@ def finish(run):
     run.lock.release()
 
 
-WHOLE = sharded_state.StateDictOptions(full_state_dict=True, cpu_offload=True)  # shards put together, on the first CPU
+WHOLE = sharded_state.StateDictOptions(full_state_dict=True, cpu_offload=True)  # put together, on the first CPU
 
 
 def save(run, step, config):
-    """Replace out/checkpoint: model and tokenizer as transformers reads them, laser.json, and AdamW's moments."""
+    """Replace out/checkpoint: model and tokenizer as transformers reads them, laser.json, and AdamW's
+    moments."""
     model, policy = run.policy.model, run.policy
     broken = sum(not torch.isfinite(to_local(x)).all() for x in model.parameters())
     if all_reduce(torch.tensor(broken, device=model.device)):
-        fail(f"The weights are no longer finite after step {step}, so they are not saved; lower --lr and start again "
-             "with another --out, or with the last checkpoint as --model.")
+        fail(f"The weights are no longer finite after step {step}, so they are not saved; lower --lr and start "
+             "again with another --out, or with the last checkpoint as --model.")
     weights, names = None, dict(model.named_parameters())  # tied weights have one name here
     if isinstance(model, FSDPModule):
         weights = sharded_state.get_model_state_dict(model, options=WHOLE)
@@ -1887,8 +1936,8 @@ def restore(model, optimizer, path):
 def evaluate(run, step, config, stop=()):
     """Sample, verify and vote on the run's data sets: rows in eval.jsonl, solutions in samples.jsonl.
 
-    What was done before the run was stopped is kept: the rows, or the whole problems among this step's solutions.
-    """
+    What was done before the run was stopped is kept: the rows, or the whole problems among this step's
+    solutions."""
     n, path, kept = config.eval_n, run.out / "samples.jsonl", {}
     if [row["data"] for row in run.results if row["step"] == step] == list(run.eval_sets):
         return
@@ -1898,7 +1947,7 @@ def evaluate(run, step, config, stop=()):
         kept[name] = [row for row in known if row["data"] == name]
         asked = [(row["problem"], row["answer"]) for row in repeated(problems, n)]
         if [(row["problem"], row["gold"]) for row in kept[name]] != asked[: len(kept[name])]:
-            fail(f"{path} holds solutions of other problems than {name} has now; name another folder with --out.")
+            fail(f"{path} holds solutions of other problems than {name} has now; name another --out.")
         del kept[name][len(kept[name]) // n * n :]
     asked_to_stop(stop)  # a meeting: all have read before the first one writes
     write_text(path, json_lines(itertools.chain(*kept.values())))
@@ -1916,28 +1965,30 @@ def evaluate(run, step, config, stop=()):
         log(run, "eval.jsonl", run.results[-1], f"{name}/")
 
 
-# ------------------------------------------------------------------------------------------------------- test time
+# -------------------------------------------------------------------------------------------------- test time
 
 
 def load_grader(config):
     """The Policy of a trained --model, if it is known how it grades itself."""
     if config.token is None or config.c_ref is None:
-        fail(f"{config.model} is no checkpoint of this program, so its z_c is unknown; give --token and --c_ref (and "
-             "--beta).")
-    device = choose_device(config.device)
-    dtype = "float32" if device.type == "cpu" else "bfloat16"
-    return load_policy(config, config.model, device, dtype if config.param_dtype == "auto" else config.param_dtype)
+        fail(f"{config.model} is no checkpoint of this program, so its z_c is unknown; give --token and --c_ref "
+             "(and --beta).")
+    device, dtype = choose_device(config.device), config.param_dtype
+    if dtype == "auto":
+        dtype = "float32" if device.type == "cpu" else "bfloat16"
+    return load_policy(config, config.model, device, dtype)
 
 
 def ask(config):
-    """Sample solutions of one problem, and print each distinct answer with its votes, its self-reward, a solution."""
+    """Sample solutions of one problem, and print each distinct answer with its votes, its self-reward, a
+    solution."""
     with explained("--ask is not in UTF-8 (ERROR); convert it, for example with iconv."):
         problem = (sys.stdin.read() if config.ask == "-" else config.ask).strip()
         problem.encode()
     if not problem:
         fail("--ask has no problem to solve; write one after it, or `-` and pipe one in.")
     policy = load_grader(config)
-    rows = add_prompts([{"problem": problem, "answer": ""}], policy.model, policy.tokenizer, config, "--ask")
+    rows = add_prompts([{"problem": problem, "answer": ""}], policy, config, "--ask")
     samples = solve(policy, rows, config)
     trust = [min(max(row["self_reward"] or 0.0, 0.0), 1.0) for row in samples]
     classes = group([row["answer"] for row in samples])
@@ -1946,23 +1997,25 @@ def ask(config):
     ranked = sorted(voters, key=lambda c: (-total[c], -len(voters[c]), c))
     for c in ranked:
         best = max(voters[c], key=trust.__getitem__)
-        say(f"{samples[c]['answer']}: {len(voters[c])} of {len(samples)} votes, self-reward {total[c]:.2f} in all, "
-            f"{trust[best]:.2f} for\n    {samples[best]['response'].strip()}")
+        say(f"{samples[c]['answer']}: {len(voters[c])} of {len(samples)} votes, self-reward {total[c]:.2f} in "
+            f"all, {trust[best]:.2f} for\n    {samples[best]['response'].strip()}")
     if ranked:  # the best guess of the chance to be right: the mean self-reward of the solutions that say so
         confidence = total[ranked[0]] / len(voters[ranked[0]])
         say(f"weighted vote: {samples[ranked[0]]['answer']}, confidence {confidence:.2f}")
     else:
         cut = sum(not row["complete"] for row in samples)
-        say(f"no answer in {len(samples)} solutions, {cut} of them cut; raise --max_response_tokens or --eval_n")
+        say(f"no answer in {len(samples)} solutions, {cut} of them cut; raise --max_response_tokens or --n")
 
 
 def score_file(config):
-    """Teacher-forced self-rewards of the (problem, response) rows of a jsonl file: --out gets both, once all are known."""
+    """Teacher-forced self-rewards of the (problem, response) rows of a jsonl file: --out gets both, once all
+    are known."""
     out = Path(config.out or f"{config.score}.scored.jsonl")
     if out.exists():
         fail(f"{out} exists; name another file with --out.")
-    with explained(f"Cannot read {config.score} (ERROR); give a jsonl file with `problem` and `response` in every row."):
-        rows = [json.loads(line) for line in Path(config.score).read_text("utf-8").split("\n") if line.strip()]
+    with explained(f"Cannot read {config.score} (ERROR); give a jsonl file of rows with problem and response."):
+        text = Path(config.score).read_text("utf-8")
+        rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         problems, texts = ([row[key] for row in rows] for key in ("problem", "response"))
         "".join(problems + texts).encode()  # raises unless all of it is text
         if not rows or not all(problems):
@@ -1970,7 +2023,7 @@ def score_file(config):
     policy = load_grader(config)
     prompts = encode_prompts(policy.tokenizer, problems, config.prompt_suffix)
     if not all(prompts):
-        fail(f"Row {prompts.index([]) + 1} of {config.score} has a problem that is empty in this tokenizer; drop it.")
+        fail(f"The problem of row {prompts.index([]) + 1} of {config.score} is empty in this tokenizer; drop it.")
     responses = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
     for ids, row in zip(responses, rows):
         ids.append(row["last_token"] if row.get("last_token") in policy.eos_ids else policy.eos_ids[0])
@@ -1984,12 +2037,13 @@ def score_file(config):
 
 
 def evaluate_only(config):
-    """The benchmark table of a trained model. Finished problems are kept in --out: an interrupted evaluation goes on."""
+    """The benchmark table of a trained model. Finished problems are kept in --out: an interrupted evaluation
+    goes on."""
     out = Path(config.out or f"runs/eval-{Path(config.model).name}")
     if not (out / "config.json").exists():
         refuse_used(out)
     elif changed := changed_settings(out / "config.json", config):
-        fail(f"{out} holds something else than this evaluation ({', '.join(changed)}); name another folder with --out.")
+        fail(f"{out} holds something else than this evaluation ({', '.join(changed)}); name another --out.")
     if WORLD > 1:
         join(choose_device(config.device))
     stored = Path(config.model) / "laser.json"
@@ -1998,28 +2052,28 @@ def evaluate_only(config):
         fail(f"{out} holds the evaluation of another step of {config.model}; name another folder with --out.")
     policy = load_grader(config)
     sets = {name: load_problems(name, False, config) for name in config.eval_data}
-    sets = {name: add_prompts(rows, policy.model, policy.tokenizer, config, name) for name, rows in sets.items()}
-    lock = take_lock(out)
+    sets = {name: add_prompts(rows, policy, config, name) for name, rows in sets.items()}
+    run = types.SimpleNamespace(policy=policy, eval_sets=sets, reference=None, results=[], tracker=None, out=out)
+    run.lock = take_lock(out)
     write_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
     write_text(out / "eval.jsonl", "")
-    run = types.SimpleNamespace(policy=policy, eval_sets=sets, reference=None, out=out, lock=lock, results=[], tracker=None)
     evaluate(run, step, config)
     rows = run.results
+    mean = {"step": step, "data": "mean", "problems": sum(row["problems"] for row in rows), "n": config.eval_n}
+    for key in [key for key in rows[0] if f"{key}_ci" in rows[0]]:
+        values = [row[key] for row in rows]
+        mean[key] = None if None in values else sum(values) / len(values)
     if len(rows) > 1:
-        mean = {"step": step, "data": "mean", "problems": sum(row["problems"] for row in rows), "n": config.eval_n}
-        for key in [key for key in rows[0] if f"{key}_ci" in rows[0]]:
-            values = [row[key] for row in rows]
-            mean[key] = None if None in values else sum(values) / len(values)
         log(run, "eval.jsonl", mean)
-    print_table(rows + ([mean] if len(rows) > 1 else []))
+    print_table(rows + [mean] if len(rows) > 1 else rows)
     for row in rows:
         bins = [f"{mean:.2f} → {right:.2f} ({count})" for count, mean, right in row["reliability"] if count]
         say(f"\n{row['data']}: self-reward → share of right solutions (how many): {', '.join(bins)}")
         figures = [f"{key} {shown(row[key])}" for key in ("tpr", "tnr", "length_correlation")]
-        say(f"{', '.join(figures)}; self-rewarding took {row['self_reward_tokens']} tokens in {row['seconds']:.1f} s")
+        say(f"{', '.join(figures)}; self-rewarding took {row['self_reward_tokens']} tokens")
 
 
-# -------------------------------------------------------------------------------------------------- the command line
+# ------------------------------------------------------------------------------------------- the command line
 
 
 def check(config):
@@ -2037,7 +2091,7 @@ def check(config):
     solutions = min(config.prompts_per_step, 32) * config.group_size
     wrong = [
         (config.temperature > 100, "--temperature must be at most 100."),
-        (config.group_size < 2, "--group_size must be 2 or more, as GRPO compares the solutions of one problem."),
+        (config.group_size < 2, "--group_size must be 2 or more: GRPO compares the solutions of one problem."),
         (config.clip_low in (0, 1), "--clip_low must lie between 0 and 1."),
         (config.c_ref is not None and not -math.inf < config.c_ref < 0,
          "--c_ref is a log-probability: it must be negative."),
@@ -2050,7 +2104,7 @@ def check(config):
         (tasks > 1, "--ask, --score and --eval_only are different tasks; give one of them."),
         (WORLD > 1 and tasks and not config.eval_only,
          "--ask and --score need one process; start them without torchrun."),
-        (training and solutions < WORLD, f"{WORLD} processes need more solutions a step; raise --prompts_per_step."),
+        (training and solutions < WORLD, f"{WORLD} processes need more solutions; raise --prompts_per_step."),
         (training and config.steps > 0 and config.temperature == 0,
          "--temperature 0 samples G equal solutions; training needs more than 0."),
         (warming and config.data not in PAIRS,
@@ -2066,8 +2120,8 @@ def check(config):
 
 
 def parse(arguments):
-    """A Config from command-line words: the defaults, then the `laser` settings of a --model .json file or checkpoint,
-    or those of the run that --resume continues, then --config, then the flags."""
+    """A Config from command-line words: the defaults, then the `laser` settings of a --model .json file or
+    checkpoint, or those of the run that --resume continues, then --config, then the flags."""
     def refuse(message):
         fail(message[0].upper() + message[1:] + "; see --help.")
 
@@ -2091,7 +2145,8 @@ def parse(arguments):
             settings.append((flags.config, dict(yaml.safe_load(Path(flags.config).read_text("utf-8")))))
     for source, values in settings:
         # argparse reads words that are defaults as it reads flags: so types are checked alike
-        words = {key: list(map(str, x)) if isinstance(x, list) else str(x) for key, x in values.items() if x is not None}
+        values = {key: x for key, x in values.items() if x is not None}
+        words = {key: list(map(str, x)) if isinstance(x, list) else str(x) for key, x in values.items()}
         unknown = sorted(set(words) - set(vars(flags)))
         if unknown:
             fail(f"In {source}: there is no setting {', '.join(unknown)}; see --help.")
@@ -2104,16 +2159,17 @@ def parse(arguments):
 
 
 def keep_freed_memory():
-    """Let the C library keep the blocks (below 32 MiB) that PyTorch frees: asking the kernel for fresh, zeroed pages at
-    every operation costs a third of the time of sampling and training on a CPU."""
+    """Let the C library keep the blocks (below 32 MiB) that PyTorch frees: asking the kernel for fresh,
+    zeroed pages at every operation costs a third of the time of sampling and training on a CPU."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    for option, size in ((-1, 2**31 - 1), (-3, 2**25)) if mallopt else ():  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-        mallopt(option, size)
+    if mallopt:
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD
 
 
 def main(arguments=None):
-    """The command line. Returns the exit code: 0; 2 with one sentence on stderr for what the user can mend; 130 or 143
-    after Ctrl-C or SIGTERM, which finish the step and save first (a second one does not wait)."""
+    """The command line. Returns the exit code: 0; 2 with one sentence on stderr for what the user can mend;
+    130 or 143 after Ctrl-C or SIGTERM, which finish the step and save first (a second one does not wait)."""
     keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -2122,8 +2178,9 @@ def main(arguments=None):
 
     def on_signal(which, _):
         stop.append(which)
-        print("finishing the step, then saving" + ("; once more to stop at once" if WORLD == 1 else ""), file=sys.stderr)
-        if WORLD == 1:  # torchrun passes a Ctrl-C on that has reached us already
+        once_more = WORLD == 1  # torchrun passes a Ctrl-C on that has reached us already
+        print("finishing the step, then saving" + "; once more to stop at once" * once_more, file=sys.stderr)
+        if once_more:
             signal.signal(which, signal.SIG_DFL)
 
     def watch_signals():
@@ -2147,16 +2204,16 @@ def main(arguments=None):
     except KeyboardInterrupt:  # before training, or at test time
         print("\nstopped; what was finished is written", file=sys.stderr)
         return 130
-    except (UserError, RuntimeError, MemoryError, OSError) as error:
-        sentence = str(error)
+    except (UserError, OSError, RuntimeError, MemoryError) as error:
         if out_of_memory(error):
-            sentence = (f"The memory is full; lower --micro_batch_tokens (now {config.micro_batch_tokens}), or --sample_rows "
-                        f"(now {config.sample_rows or 'chosen from free memory'}) if it happened while sampling.")
+            rows = config.sample_rows or "chosen from free memory"
+            error = (f"The memory is full; lower --micro_batch_tokens (now {config.micro_batch_tokens}), or "
+                     f"--sample_rows (now {rows}) if it happened while sampling.")
         elif isinstance(error, OSError):
-            sentence = f"{one_line(error)}; check the path, its permissions and the room on the disk."
+            error = f"{type(error).__name__}: {error}; check the path, its permissions and the room on the disk."
         elif not isinstance(error, UserError):
             raise
-        print(f"laser.py: {sentence}", file=sys.stderr)
+        print(f"laser.py: {error}", file=sys.stderr)
         return 2
     return 128 + stop[0] if stop else 0
 

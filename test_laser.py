@@ -780,7 +780,7 @@ def test_solve__takes_the_last_box_and_nothing_from_a_cut_solution(given):
 def test_solve__of_a_problem_does_not_depend_on_the_others_asked(finished):
     policy = laser.load_grader(laser.parse(["--model", str(finished[0] / "checkpoint")]))
     config = laser.parse(["--model", str(finished[0] / "checkpoint"), "--n", "3"])
-    problems = laser.add_prompts(laser.pair_problems("pairs-hard", 4), policy.model, policy.tokenizer, config, "four")
+    problems = laser.add_prompts(laser.pair_problems("pairs-hard", 4), policy, config, "four")
     both, alone = laser.solve(policy, problems, config), laser.solve(policy, problems[2:3], config)
     assert [row["response"] for row in both[6:9]] == [row["response"] for row in alone] != [row["response"] for row in both[:3]]
 
