@@ -4,21 +4,21 @@ A language model learns from verifiable rewards and, by one extra regression ter
 solution in the log-probability of one special token z_c, read right after the solution's last token:
 
     for step in range(steps):
-        solutions    = sample(problems, G each)          # y ~ π(·|x); after EOS one token more: log π(z_c|x,y)
+        solutions    = sample(problems, G each)          # y ~ π(·|x); after EOS one token: log π(z_c|x,y)
         rewards      = verify(solutions)                 # r_v ∈ {0, 1}: is the boxed answer right?
         self_rewards = beta * (logp_zc - c_ref)          # r_s: what the model itself thinks of its solution
-        A            = (1 - tau) * normalise(rewards) + tau * normalise(clip(self_rewards, 0, 1))  # in a group
+        A            = (1 - tau) * normalise(rewards) + tau * normalise(clip(self_rewards, 0, 1))  # by group
         L_policy     = -mean(min(ratio * A, clip(ratio, 1 - ε_low, 1 + ε_high) * A))               # GRPO
         L_self       = mean(w * (self_rewards - rewards)**2)     # w: right and wrong solutions weigh the same
         descend(L_policy + alpha * L_self)
     at test time: the answer with the largest sum of clip(self_rewards, 0, 1) over the solutions that give it
 
-    python laser.py                        # a tiny model, from random weights, on a CPU: two and a half minutes
+    python laser.py                        # a tiny model, from random weights, on a CPU, in 2 1/2 minutes
     python laser.py --model Qwen2.5-7B     # the same code on a GPU
 
-Part I is the story from the top: settings, the run, then what a step is made of, as the data travels: sampling,
-self-reward, advantages and losses, one update, votes. Part II is what it learns on: problems, prompts, a warm
-start. Part III is the machinery: evaluation, models, optimizer, processes, files, test time, command line.
+Part I is the story from the top: settings, the run, then what a step is made of, as the data travels:
+sampling, self-reward, advantages and losses, one update, votes. Part II is what it learns on: problems, prompts,
+a warm start. Part III is the machinery: evaluation, models, processes, files, test time, command line.
 
 Shapes: P problems a step, G solutions each, B = P·G (a problem's solutions side by side), T response tokens,
 L tokens of prompt and response, V the vocabulary, R rows that run at a time, N a flat list.
@@ -93,9 +93,10 @@ class Config:
     # model and data
     model: str = knob("tiny_config.json", "hub id, folder, or .json of an architecture (random weights)")
     config: str | None = knob(None, "yaml or json file of settings; flags take precedence over it")
-    data: str = knob("zwhe99/DeepMath-103K", "training problems: hub id, json(l)/parquet/csv file, or `pairs`")
+    data: str = knob("zwhe99/DeepMath-103K", "training problems: hub id, json/parquet/csv file, or `pairs`")
     eval_data: list[str] = knob(
-        ["HuggingFaceH4/MATH-500", "math-ai/aime24", "math-ai/aime25", "math-ai/amc23"], "held-out problems, as --data")
+        ["HuggingFaceH4/MATH-500", "math-ai/aime24", "math-ai/aime25", "math-ai/amc23"],
+        "held-out problems, one or more, as --data")
     problem_column: str | None = knob(None, "column of the problem (default: problem, question or prompt)")
     answer_column: str | None = knob(None, "column of the answer (default: answer, final_answer or solution)")
     prompt_suffix: str = knob("Please reason step by step, and put your final answer within \\boxed{}.",
@@ -272,8 +273,8 @@ def schedule(step, config):
 def verify(texts, problems, complete):
     """r_v (B,): 1 if the one boxed answer is right, else 0. A cut solution earns 0, its tokens stay in the
     loss."""
-    pairs = zip(texts, problems)
-    rewards = [reward(text, row["answer"], strict=True) for text, row in pairs]
+    golds = [row["answer"] for row in problems]
+    rewards = [reward(text, gold, strict=True) for text, gold in zip(texts, golds)]
     rewards = torch.tensor(rewards, device=complete.device)
     return torch.where(complete, rewards, 0.0)
 
@@ -471,17 +472,19 @@ def token_logps(model, prompts, responses, token, temperature=1.0):
 
         ids        x1   x2   x3   y1   y2   EOS  z_c  pad        here start = 2, size = 3
         position    0    1    2    3    4    5    6    7
-        predicts    .    .   y1   y2  EOS  z_c    .    .         read: start … start + size, the last one for z_c
+        predicts    .    .   y1   y2  EOS  z_c    .    .         read: start … start + size, the last for z_c
 
     Padded on the right: a real token never sees what follows it, so padding needs no attention mask and
     shifts no position. The response is read at `temperature`, z_c always at 1, whatever the policy's
     temperature."""
     start = torch.tensor([[len(p) - 1] for p in prompts])
     size = torch.tensor([[len(r)] for r in responses])
-    ids = right_padded([p + r + [token] for p, r in zip(prompts, responses)])
+    rows = [p + r + [token] for p, r in zip(prompts, responses)]
+    ids = right_padded(rows)
+    stop = start + size
     position = torch.arange(ids.size(1) - 1)
-    read = (start <= position) & (position <= start + size)  # (b, L)
-    is_zc = (position == start + size)[read]  # (N,), all that is read, row by row
+    read = (start <= position) & (position <= stop)  # (b, L)
+    is_zc = (position == stop)[read]  # (N,), all that is read, row by row
     inside = torch.arange(int(size.max())) < size  # (b, T)
     ids, read, is_zc, inside = (x.to(model.device) for x in (ids, read, is_zc, inside))
 
@@ -490,7 +493,8 @@ def token_logps(model, prompts, responses, token, temperature=1.0):
     targets = ids[:, 1:][read]
     temperatures = torch.where(is_zc, 1.0, temperature)
     logps = chosen_logps(model.get_output_embeddings(), hidden, targets, temperatures)
-    of_response = logps.new_zeros(inside.shape).masked_scatter(inside, logps[~is_zc])
+    zeros = logps.new_zeros(inside.shape)
+    of_response = zeros.masked_scatter(inside, logps[~is_zc])
     return of_response, logps[is_zc]
 
 
@@ -505,8 +509,9 @@ def score(model, prompts, responses, token, config):
     for rows in rank_share(cut):
         x = [prompts[i] for i in rows]
         y = [responses[i] for i in rows]
-        part, logp_zc[rows] = token_logps(model, x, y, token, config.temperature or 1.0)
-        logps[rows, : part.size(1)] = part
+        of_response, of_zc = token_logps(model, x, y, token, config.temperature or 1.0)
+        logps[rows, : of_response.size(1)] = of_response
+        logp_zc[rows] = of_zc
     return all_reduce(logps), all_reduce(logp_zc)
 
 
@@ -517,7 +522,7 @@ def self_reward(logp_zc, c_ref, beta):
     Where it comes from (paper, section 3.2). Let the model answer a finished solution with one verdict token
     z, worth r̂ = 1 if z says the truth about it, else 0, under a KL penalty to the reference:
 
-        max over π of  E_{z~π}[r̂(z)] − β KL(π ‖ π_ref)   has the optimum   π*(z) = π_ref(z) exp(r̂(z)/β) / Z .
+        max over π of  E_{z~π}[r̂(z)] − β KL(π ‖ π_ref)   has the optimum  π*(z) = π_ref(z) exp(r̂(z)/β) / Z .
 
     Take the logarithm, solve for the reward: r̂(z) = β log(π*(z)/π_ref(z)) + β log Z. If log Z ≈ 0
     (`log_partition`), reading this at the one token z_c, «this is right», gives r_s = β
@@ -569,9 +574,11 @@ def mix_advantages(advantages, self_rewards, complete, group_size, tau, min_std)
     self_rewards are unclipped; that of a cut solution (complete False) counts as 0. Where those of a group
     have std ≤ min_std they do not tell the solutions apart, dividing by it would only amplify noise: A_v
     stands alone."""
-    clipped = torch.where(complete, self_rewards.clamp(0, 1), 0.0)
+    clipped = self_rewards.clamp(0, 1)
+    clipped = torch.where(complete, clipped, 0.0)
     std = clipped.reshape(-1, group_size).std(1)
-    told_apart = (std > min_std).repeat_interleave(group_size)
+    told_apart = std > min_std
+    told_apart = told_apart.repeat_interleave(group_size)
     of_self = group_advantages(clipped, group_size)
     mixed = (1 - tau) * advantages + tau * of_self
     return torch.where(told_apart, mixed, advantages)
@@ -714,21 +721,23 @@ def update(policy, optimizer, batch, alpha, config):
             loss_kl = kl_loss(logps, part)
             loss = loss_policy + alpha * loss_self + config.kl * loss_kl
             loss.backward()
-            clipped = outside_clip(logps, old[i], part.mask, *clip).sum()
-            mismatch = torch.where(part.mask, old[i] - part.logps, 0.0).abs().sum()
-            seen = [loss_policy, loss_self, loss_kl, clipped / n_tokens, mismatch / n_tokens]
-            sums += torch.stack(seen).detach()
+            clipped = outside_clip(logps, old[i], part.mask, *clip)
+            mismatch = torch.where(part.mask, old[i] - part.logps, 0.0)
+            watched = [clipped.sum() / n_tokens, mismatch.abs().sum() / n_tokens]
+            losses = [loss_policy, loss_self, loss_kl]
+            sums += torch.stack(losses + watched).detach()
 
         grad_norm = clip_gradient(policy.model, optimizer, config.grad_clip)
         sums = all_reduce(sums)
         if not (torch.isfinite(grad_norm) and torch.isfinite(sums).all()):
             optimizer.zero_grad()
-            fail("The loss or its gradient is not finite; the last checkpoint is kept: lower --lr or --alpha.")
+            fail("The loss or its gradient is not finite; the last checkpoint is kept: lower --lr, --alpha.")
         optimizer.step()
         optimizer.zero_grad()
         figures.append([*sums.tolist(), grad_norm.item()])
     names = ["policy_loss", "self_reward_loss", "kl", "clip_fraction", "logp_mismatch", "grad_norm"]
-    return {name: sum(column) / len(column) for name, column in zip(names, zip(*figures))}
+    means = [sum(column) / config.updates for column in zip(*figures)]
+    return dict(zip(names, means))
 
 
 # ----------------------------------------------------------------------------------- self-verification, votes
@@ -745,7 +754,8 @@ def verification_metrics(self_rewards, rewards):
     wrong = self_rewards[~is_right].double().sort().values
     tpr = (right > 0.5).double().mean()
     tnr = (wrong <= 0.5).double().mean()
-    f1 = torch.where(tpr + tnr == 0, 0.0, 2 * tpr * tnr / (tpr + tnr))
+    f1 = 2 * tpr * tnr / (tpr + tnr)
+    f1 = torch.where(tpr + tnr == 0, 0.0, f1)
 
     below = torch.searchsorted(wrong, right).double()  # how many wrong ones lie below each right one
     up_to = torch.searchsorted(wrong, right, right=True).double()
@@ -763,16 +773,18 @@ def vote(classes, weights, rewards, members):
     n): `subsets`. With each sample its own class and the self-reward as weight this is best-of-n."""
     n = classes.size(1)
     belongs = F.one_hot(classes + 1, n + 1)[..., 1:].double()  # (P, n, C): does this sample give this answer?
+    weighted = belongs * weights[..., None]
     votes = members @ belongs  # (P, S, C)
-    total = members @ (belongs * weights[..., None])
+    total = members @ weighted
     total = torch.where(votes > 0, total, -torch.inf)
     best = total.amax(-1, keepdim=True)
     wins = (votes > 0) & (total >= best - 1e-9)  # several in a tie, none where nobody has an answer
     wins = wins.double()
-    rewarded = (belongs * rewards[..., None]).sum(1)
-    right = rewarded / belongs.sum(1).clamp(min=1)  # (P, C): is this answer right?
-    credit = (wins * right[:, None]).sum(-1) / wins.sum(-1).clamp(min=1)  # (P, S)
-    return credit.mean(1)
+    rewarded = belongs * rewards[..., None]
+    right = rewarded.sum(1) / belongs.sum(1).clamp(min=1)  # (P, C): is this answer right?
+    credit = wins * right[:, None]
+    share = credit.sum(-1) / wins.sum(-1).clamp(min=1)  # (P, S)
+    return share.mean(1)
 
 
 # ================================================================================= Part II: what it learns on
@@ -862,9 +874,9 @@ def read_table(name, train):
         return pyarrow.parquet.read_table(path).to_pydict()
     if path.suffix in (".jsonl", ".json"):
         text = path.read_text("utf-8-sig")
-        lines = [text] if text.lstrip().startswith("[") else [line for line in text.split("\n") if line.strip()]
-        values = [json.loads(line, parse_int=str, parse_float=str, parse_constant=str) for line in lines]
-        rows = values[0] if text.lstrip().startswith("[") else values
+        if not text.lstrip().startswith("["):  # an object a line
+            text = f"[{','.join(line for line in text.split(chr(10)) if line.strip())}]"
+        rows = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
         return {key: [row.get(key) for row in rows] for key in dict.fromkeys(itertools.chain(*rows))}
     splits = datasets.load_dataset(name, *(["main"] if name == "openai/gsm8k" else []))
     wanted = ["train"] if train else ["test", "validation", "train"]
@@ -899,15 +911,16 @@ def add_prompts(rows, policy, config, name):
     most = config.max_prompt_tokens
     kept = [{**row, "prompt": ids} for row, ids in zip(rows, prompts) if 0 < len(ids) <= most]
     if len(kept) < len(rows):
-        say(f"{name}: {len(rows) - len(kept)} of {len(rows)} problems dropped, prompt empty or longer than {most} tokens")
+        dropped = len(rows) - len(kept)
+        say(f"{name}: {dropped} of {len(rows)} problems dropped, prompt empty or longer than {most} tokens")
     if not kept:
         fail(f"Every prompt of {name} is empty in this tokenizer or longer than {most} tokens; raise "
              "--max_prompt_tokens or choose other problems.")
     needed = max(len(row["prompt"]) for row in kept) + config.max_response_tokens + 1
     there = getattr(policy.model.config, "max_position_embeddings", math.inf)
     if needed > there:
-        fail(f"The longest prompt of {name} and its solution may take {needed} positions, of which the model has "
-             f"{there}; lower --max_response_tokens or --max_prompt_tokens.")
+        fail(f"The longest prompt of {name} and its solution may take {needed} positions, the model has {there}; "
+             "lower --max_response_tokens or --max_prompt_tokens.")
     return kept
 
 
@@ -922,7 +935,7 @@ def character_tokenizer():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
-    symbols = [*special.values(), "Ċ", "Ġ", *map(chr, range(33, 127))]  # Ċ, Ġ: newline and space in this alphabet
+    symbols = [*special.values(), "Ċ", "Ġ", *map(chr, range(33, 127))]  # Ċ, Ġ: newline and space here
     core = Tokenizer(models.BPE({s: i for i, s in enumerate(symbols)}, [], unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
@@ -1167,15 +1180,17 @@ def solve(policy, problems, config, name="", reference=None):
 
     Every evaluation of a run draws from the same uniform numbers, problem by problem: before and after differ
     by the model alone, and a problem's solutions do not depend on which others are asked."""
-    n, T, lap, prompts = config.eval_n, config.max_response_tokens, stopwatch(), [row["prompt"] for row in problems]
+    n, T, lap = config.eval_n, config.max_response_tokens, stopwatch()
+    prompts = [row["prompt"] for row in problems]
     u = torch.cat([uniforms(n, T, "eval", config.seed, name, row["problem"]) for row in problems])
     solutions = sample_together(policy, prompts, n, u, config)
     responses, c_ref, seconds = solutions.responses(), policy.c_ref, lap() / len(u)
     if config.exact_reference:
         _, c_ref = score(reference, repeated(prompts, n), responses, policy.token, config)
-    columns = zip(repeated(problems, n), policy.tokenizer.batch_decode(responses, skip_special_tokens=True), responses,
-                  solutions.complete.tolist(), solutions.logp_zc.tolist(),
-                  self_reward_of(solutions.logp_zc, c_ref, config).tolist())
+    self_rewards = self_reward_of(solutions.logp_zc, c_ref, config).tolist()
+    texts = policy.tokenizer.batch_decode(responses, skip_special_tokens=True)
+    columns = zip(repeated(problems, n), texts, responses, solutions.complete.tolist(), solutions.logp_zc.tolist(),
+                  self_rewards)
     return [{"data": name, "problem": row["problem"], "gold": row["answer"], "response": text,
              "answer": extract_answer(text) if complete else None,  # what is cut has not given its answer yet
              "reward": reward(text, row["answer"]) if complete else 0.0, "self_reward": number(self_reward),
@@ -1235,7 +1250,8 @@ def step_figures(step, batch, solutions, self_rewards, losses, seconds, config):
             **{name: number(value) for name, value in metrics.items()},
             "logp_zc_right": number(logp_right.mean()), "logp_zc_wrong": number(logp_wrong.mean()),
             "log_z": number(log_partition_now(logp_right, config.beta)),
-            "seconds": sum(seconds.values()), **seconds, "sample_tokens_per_s": tokens / seconds["sample_seconds"],
+            "seconds": sum(seconds.values()), **seconds,
+            "sample_tokens_per_s": tokens / seconds["sample_seconds"],
             "train_tokens_per_s": (tokens + of_prompts) / seconds["train_seconds"],
             **peak_memory(batch.rewards.device)}
 
@@ -1255,16 +1271,15 @@ def shown(value, digits=2):
 
 def print_table(rows):
     """Evaluation rows, first and last of each data set, with half-widths of their 95% intervals."""
-    n = rows[-1]["n"]
-    names = ["mean@1", f"pass@{n}", f"maj@{n}", f"weighted@{n}", f"best@{n}", "f1", "auroc", "ece"]
-    say(f"\n{'data':<24}{'step':>6} " + "".join(f"{name:>15}" for name in names))
+    n, table = rows[-1]["n"], []
     for data in dict.fromkeys(row["data"] for row in rows):
         of_data = [row for row in rows if row["data"] == data]
         for row in of_data[:1] + of_data[1:][-1:]:
-            ends = [row.get(f"{name}_ci") for name in names]
-            widths = ["" if not end else f" ±{(end[1] - end[0]) / 2:.3f}" for end in ends]
-            cells = [shown(row.get(name), 3) + width for name, width in zip(names, widths)]
-            say(f"{data[-24:]:<24}{row['step']:>6} " + "".join(f"{cell:>15}" for cell in cells))
+            table.append({"data": data[-24:], "step": row["step"]})
+            for name in ("mean@1", f"pass@{n}", f"maj@{n}", f"weighted@{n}", f"best@{n}", "f1", "auroc", "ece"):
+                low, high = row.get(f"{name}_ci") or (0, 0)
+                table[-1][name] = shown(row[name], 3) + (f" ±{(high - low) / 2:.3f}" if high > low else "")
+    say("\n" + pandas.DataFrame(table).to_string(index=False))
 
 
 # ---------------------------------------------------------------------------------------------- model and z_c
@@ -1296,7 +1311,7 @@ def load_model(name, device, dtype, seed):
     sampler's cache holds every token in the slot of its position, and log-probs are read by `head(hidden)`,
     which is right for plain causal transformers only."""
     options = {"dtype": getattr(torch, dtype), "attn_implementation": "laser"}
-    with explained(f"Cannot load the model {name} (ERROR); give a hub id, the folder of an undamaged model or a "
+    with explained(f"Cannot load the model {name} (ERROR); give a hub id, the folder of a whole model or a "
                    ".json architecture, and check the network."):
         if name.endswith(".json"):
             torch.manual_seed(seed_of("weights", seed))
@@ -1311,7 +1326,7 @@ def load_model(name, device, dtype, seed):
     if kinds != {"full_attention"}:
         fail(f"{name} has layers of kind {', '.join(sorted(kinds))}; only full attention is supported.")
     if model.get_input_embeddings().weight.size(0) < len(tokenizer):
-        fail(f"{name} has fewer embeddings than its tokenizer has tokens ({len(tokenizer)}); give those of one model.")
+        fail(f"{name} has fewer embeddings than its tokenizer tokens ({len(tokenizer)}); give both of one model.")
     for module in model.modules():  # a policy that changes at every look has no log-probabilities to speak of
         for dropout in ("p", "attention_dropout"):
             if isinstance(getattr(module, dropout, None), float):
@@ -1351,7 +1366,7 @@ def end_tokens(model, tokenizer):
     ids.discard(None)
     if not ids:
         fail("The model names no end-of-sequence token; set eos_token_id in its generation_config.json.")
-    return sorted(ids, key=lambda i: (i != tokenizer.eos_token_id, i))  # where one is supplied, the tokenizer's
+    return sorted(ids, key=lambda i: (i != tokenizer.eos_token_id, i))  # the one to supply comes first
 
 
 def load_policy(config, source, device, dtype):
@@ -1401,22 +1416,23 @@ def measure_c_ref(policy, problems, config):
     responses = [r if r[-1] in eos_ids else r + eos_ids[:1] for r in solutions.responses()]
     said, of = sum(r.count(token) for r in responses), sum(map(len, responses))
     if said > 5 + 3 * of / model.get_input_embeddings().weight.size(0):  # clearly more than uniform noise
-        fail(f"The model says token {token} itself ({said} times in {of}); choose a --token that it never uses.")
+        fail(f"The model itself says token {token} ({said} times in {of}); choose a --token it never uses.")
     _, logp_zc = score(model, repeated(prompts, config.group_size), responses, token, config)
     return logp_zc.mean().item(), logp_zc.std().item()
 
 
 def report_c_ref(c_ref, std, config):
     """Print c_ref and log Z, and warn, with a remedy, where the derivation's assumptions do not hold."""
-    beta, log_z, spread = config.beta, log_partition(c_ref, config.beta), "" if std is None else f" ± {std:.2f}"
+    beta, spread = config.beta, "" if std is None else f" ± {std:.2f}"
+    log_z = log_partition(c_ref, beta)
     say(f"c_ref = {c_ref:.2f}{spread} nats, beta = {beta:g}, log Z = {log_z:.2g}")
     if config.self_loss == "mse" and log_z > 0.05:
         enough = math.ceil(-100 / (c_ref + 3)) / 100
         say(f"warning: log Z = {log_z:.2f} is not close to 0, so no policy reaches a self-reward of 1; "
             + (f"raise --beta to {enough:.2f}" if c_ref < -5 else "choose a rarer --token"), sys.stderr)
     if std is not None and beta * std > 0.25 and not config.exact_reference:
-        say(f"warning: log π_ref(z_c) spreads by {beta * std:.2f} in units of reward, so one constant is a rough "
-            "stand-in; choose another --token or use --exact_reference", sys.stderr)
+        say(f"warning: log π_ref(z_c) spreads by {beta * std:.2f} in units of reward: too much for one constant; "
+            "choose another --token or use --exact_reference", sys.stderr)
 
 
 # --------------------------------------------------------------------------------------- optimizer and memory
@@ -1527,7 +1543,7 @@ def choose_dtype(config, device):
     stochastically."""
     if config.param_dtype != "auto" or device.type in ("cpu", "mps"):
         return "float32" if config.param_dtype == "auto" else config.param_dtype
-    with explained(f"Cannot load {config.model} (ERROR); check its name and the network."), torch.device("meta"):
+    with torch.device("meta"), explained(f"Cannot load {config.model} (ERROR); check name and network."):
         parameters = AutoModelForCausalLM.from_config(architecture(config.model)).num_parameters()
     fits = parameters * (16 / WORLD + 2) < 0.7 * torch.accelerator.get_memory_info(device)[1]
     return "float32" if fits else "bfloat16"
@@ -1643,7 +1659,7 @@ def sample_together(policy, prompts, group_size, u, config):
     stop = max(high, low + 1)  # where there are fewer prompts than processes, some sample one in vain
     mine, u = prompts[low:stop], u[low * group_size : stop * group_size]
     if sharded:
-        model.set_reshard_after_forward(False)  # the first token gathers the weights, they stay for the others
+        model.set_reshard_after_forward(False)  # gathered once, for all tokens
     with progress(desc="sampling", unit=" tokens", leave=False, delay=2) as bar:  # shown after 2 s
         solutions = sample(model, mine, group_size, u, policy.eos_ids, policy.token, config.temperature,
                            config.sample_rows, bar.update)
@@ -1697,7 +1713,7 @@ def replace_folder(final, write):
     new, old = final.with_name(final.name + ".new"), final.with_name(final.name + ".old")
     shutil.rmtree(new, ignore_errors=True)
     try:
-        with explained(f"Cannot save {final} (ERROR); what was there is kept: make room, go on with --resume."):
+        with explained(f"Cannot save {final} (ERROR); what was there is kept: make room, then --resume."):
             write(new)
             for path in new.iterdir():
                 with path.open("rb+") as file:
@@ -1771,16 +1787,14 @@ def prepare(config):
     problems = load_problems(config.data, True, config)
     eval_names = config.eval_data if config.eval_every else []
     eval_sets = {name: load_problems(name, False, config) for name in eval_names}
-    state, warm = {"step": 0, "c_ref": config.c_ref, "c_ref_std": None}, out / "warm_start"
+    step, dtype, c_ref, std, warm = 0, None, config.c_ref, None, out / "warm_start"
     if saved:
-        state = read_json(saved / "laser.json", lambda stored: {
-            "step": int(stored["step"]), "dtype": str(stored["param_dtype"]),
-            "c_ref": float(stored["laser"]["c_ref"]),
-            "c_ref_std": stored["c_ref_std"] and float(stored["c_ref_std"])})
+        step, dtype, c_ref, std = read_json(saved / "laser.json", lambda stored: (
+            int(stored["step"]), str(stored["param_dtype"]), float(stored["laser"]["c_ref"]), stored["c_ref_std"]))
     elif config.resume:
         say(f"there is no checkpoint in {out} yet: its run begins again", sys.stderr)
     source = warm if warm.exists() else config.model
-    dtype = state.get("dtype") or choose_dtype(config, device)
+    dtype = dtype or choose_dtype(config, device)
     policy = load_policy(config, str(saved or source), device, dtype)
     model, size = policy.model, policy.model.num_parameters()
     problems = add_prompts(problems, policy, config, config.data)
@@ -1799,8 +1813,8 @@ def prepare(config):
         with explained(DAMAGED.format(saved)):
             restore(model, optimizer, saved / "trainer.pt")
     elif config.c_ref is None:
-        state["c_ref"], state["c_ref_std"] = measure_c_ref(policy, problems, config)
-    report_c_ref(state["c_ref"], state["c_ref_std"], config)
+        c_ref, std = measure_c_ref(policy, problems, config)
+    report_c_ref(c_ref, std, config)
 
     transformers.utils.logging.disable_progress_bar()  # one for every file saved would tear our own bar
     if not lock:
@@ -1812,21 +1826,21 @@ def prepare(config):
                                              policy.tokenizer.save_pretrained(folder)))
     all_reduce(torch.zeros(1, device=device))
     reference = None
-    if config.kl or config.exact_reference:  # the starting model, frozen; in memory only if an option asks for it
+    if config.kl or config.exact_reference:  # the starting model, frozen
         start = str(warm) if config.warm_start_steps else config.model
         reference, _ = load_model(start, device, dtype if device.type == "cpu" else "bfloat16", config.seed)
         reference.resize_token_embeddings(model.get_input_embeddings().weight.size(0))
         reference.requires_grad_(False)
     for name in ("metrics", "samples"):
-        read_log(out / f"{name}.jsonl", state["step"])
-    results = read_log(out / "eval.jsonl", state["step"], ("data", "n"))
+        read_log(out / f"{name}.jsonl", step)  # which cuts off what will be repeated
+    results = read_log(out / "eval.jsonl", step, ("data", "n"))
     tracker = importlib.import_module(config.track) if config.track and RANK == 0 else None
     if tracker:
         tracker.init(project="laser", name=out.name, config=dataclasses.asdict(config))
     return types.SimpleNamespace(
-        policy=policy._replace(c_ref=state["c_ref"]), optimizer=optimizer, reference=reference, problems=problems,
-        eval_sets=eval_sets, first_step=state["step"], saved_step=state["step"] if saved else None,
-        results=results, c_ref_std=state["c_ref_std"], out=out, lock=lock, tracker=tracker)
+        policy=policy._replace(c_ref=c_ref), optimizer=optimizer, reference=reference, problems=problems,
+        eval_sets=eval_sets, first_step=step, saved_step=step if saved else None, results=results, c_ref_std=std,
+        out=out, lock=lock, tracker=tracker)
 
 
 def default_out(model):
@@ -1844,7 +1858,7 @@ def open_folder(config):
         fail(f"There is no run in {out} to resume; drop --resume or name its folder with --out.")
     changed = changed_settings(out / "config.json", config)
     if changed:
-        fail(f"The run in {out} was started with {', '.join(changed)}; resume it so, or start another with --out.")
+        fail(f"The run in {out} was started with {', '.join(changed)}; resume it so, or start another --out.")
     lock, saved, old = take_lock(out), out / "checkpoint", out / "checkpoint.old"
     if RANK == 0 and old.exists() and not saved.exists():
         old.rename(saved)  # as a kill between the renames of a save has left it
@@ -1867,7 +1881,7 @@ def take_lock(folder):
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout as error:
-            fail(f"Another run is writing to {folder}; wait until it ends, or name another with --out.", error)
+            fail(f"Another run is writing to {folder}; wait until it ends or name another --out.", error)
     return lock
 
 
@@ -1896,7 +1910,8 @@ def finish(run):
     run.lock.release()
 
 
-WHOLE = sharded_state.StateDictOptions(full_state_dict=True, cpu_offload=True)  # put together, on the first CPU
+# shards put together, on the first process's CPU
+WHOLE = sharded_state.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def save(run, step, config):
@@ -1905,8 +1920,8 @@ def save(run, step, config):
     model, policy = run.policy.model, run.policy
     broken = sum(not torch.isfinite(to_local(x)).all() for x in model.parameters())
     if all_reduce(torch.tensor(broken, device=model.device)):
-        fail(f"The weights are no longer finite after step {step}, so they are not saved; lower --lr and start "
-             "again with another --out, or with the last checkpoint as --model.")
+        fail(f"The weights are no longer finite after step {step}, so they are not saved; start again with a "
+             "lower --lr and another --out, or with the last checkpoint as --model.")
     weights, names = None, dict(model.named_parameters())  # tied weights have one name here
     if isinstance(model, FSDPModule):
         weights = sharded_state.get_model_state_dict(model, options=WHOLE)
@@ -1971,8 +1986,8 @@ def evaluate(run, step, config, stop=()):
 def load_grader(config):
     """The Policy of a trained --model, if it is known how it grades itself."""
     if config.token is None or config.c_ref is None:
-        fail(f"{config.model} is no checkpoint of this program, so its z_c is unknown; give --token and --c_ref "
-             "(and --beta).")
+        fail(f"{config.model} is no checkpoint of this program: its z_c is unknown; give --token and --c_ref (and "
+             "--beta).")
     device, dtype = choose_device(config.device), config.param_dtype
     if dtype == "auto":
         dtype = "float32" if device.type == "cpu" else "bfloat16"
@@ -1997,8 +2012,8 @@ def ask(config):
     ranked = sorted(voters, key=lambda c: (-total[c], -len(voters[c]), c))
     for c in ranked:
         best = max(voters[c], key=trust.__getitem__)
-        say(f"{samples[c]['answer']}: {len(voters[c])} of {len(samples)} votes, self-reward {total[c]:.2f} in "
-            f"all, {trust[best]:.2f} for\n    {samples[best]['response'].strip()}")
+        said, votes = samples[best]["response"].strip(), f"{len(voters[c])} of {len(samples)} votes"
+        say(f"{samples[c]['answer']}: {votes}, self-reward {total[c]:.2f} in all, {trust[best]:.2f} for\n    {said}")
     if ranked:  # the best guess of the chance to be right: the mean self-reward of the solutions that say so
         confidence = total[ranked[0]] / len(voters[ranked[0]])
         say(f"weighted vote: {samples[ranked[0]]['answer']}, confidence {confidence:.2f}")
@@ -2013,7 +2028,7 @@ def score_file(config):
     out = Path(config.out or f"{config.score}.scored.jsonl")
     if out.exists():
         fail(f"{out} exists; name another file with --out.")
-    with explained(f"Cannot read {config.score} (ERROR); give a jsonl file of rows with problem and response."):
+    with explained(f"Cannot read {config.score} (ERROR); give a jsonl file with problem and response."):
         text = Path(config.score).read_text("utf-8")
         rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         problems, texts = ([row[key] for row in rows] for key in ("problem", "response"))
@@ -2023,7 +2038,7 @@ def score_file(config):
     policy = load_grader(config)
     prompts = encode_prompts(policy.tokenizer, problems, config.prompt_suffix)
     if not all(prompts):
-        fail(f"The problem of row {prompts.index([]) + 1} of {config.score} is empty in this tokenizer; drop it.")
+        fail(f"The problem of row {prompts.index([]) + 1} of {config.score} has no tokens; drop it.")
     responses = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
     for ids, row in zip(responses, rows):
         ids.append(row["last_token"] if row.get("last_token") in policy.eos_ids else policy.eos_ids[0])
@@ -2053,19 +2068,18 @@ def evaluate_only(config):
     policy = load_grader(config)
     sets = {name: load_problems(name, False, config) for name in config.eval_data}
     sets = {name: add_prompts(rows, policy, config, name) for name, rows in sets.items()}
-    run = types.SimpleNamespace(policy=policy, eval_sets=sets, reference=None, results=[], tracker=None, out=out)
-    run.lock = take_lock(out)
+    run = types.SimpleNamespace(policy=policy, eval_sets=sets, reference=None, results=[], tracker=None, out=out,
+                                lock=take_lock(out))
     write_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
     write_text(out / "eval.jsonl", "")
     evaluate(run, step, config)
-    rows = run.results
-    mean = {"step": step, "data": "mean", "problems": sum(row["problems"] for row in rows), "n": config.eval_n}
-    for key in [key for key in rows[0] if f"{key}_ci" in rows[0]]:
-        values = [row[key] for row in rows]
-        mean[key] = None if None in values else sum(values) / len(values)
+    rows = list(run.results)
     if len(rows) > 1:
-        log(run, "eval.jsonl", mean)
-    print_table(rows + [mean] if len(rows) > 1 else rows)
+        mean = pandas.DataFrame(rows)[[key for key in rows[0] if f"{key}_ci" in rows[0]]].mean(skipna=False)
+        of_all = {"step": step, "data": "mean", "problems": sum(row["problems"] for row in rows), "n": config.eval_n}
+        run.results.append({**of_all, **{key: number(value) for key, value in mean.items()}})
+        log(run, "eval.jsonl", run.results[-1])
+    print_table(run.results)
     for row in rows:
         bins = [f"{mean:.2f} → {right:.2f} ({count})" for count, mean, right in row["reliability"] if count]
         say(f"\n{row['data']}: self-reward → share of right solutions (how many): {', '.join(bins)}")
@@ -2091,7 +2105,7 @@ def check(config):
     solutions = min(config.prompts_per_step, 32) * config.group_size
     wrong = [
         (config.temperature > 100, "--temperature must be at most 100."),
-        (config.group_size < 2, "--group_size must be 2 or more: GRPO compares the solutions of one problem."),
+        (config.group_size < 2, "--group_size must be 2 or more: GRPO compares a problem's solutions."),
         (config.clip_low in (0, 1), "--clip_low must lie between 0 and 1."),
         (config.c_ref is not None and not -math.inf < config.c_ref < 0,
          "--c_ref is a log-probability: it must be negative."),
@@ -2210,7 +2224,7 @@ def main(arguments=None):
             error = (f"The memory is full; lower --micro_batch_tokens (now {config.micro_batch_tokens}), or "
                      f"--sample_rows (now {rows}) if it happened while sampling.")
         elif isinstance(error, OSError):
-            error = f"{type(error).__name__}: {error}; check the path, its permissions and the room on the disk."
+            error = f"{type(error).__name__}: {error}; check the path, its permissions, the room on the disk."
         elif not isinstance(error, UserError):
             raise
         print(f"laser.py: {error}", file=sys.stderr)

@@ -1,5 +1,20 @@
-"""Each test holds an equation or a promise of laser.py against something independent of it: a closed form, a brute force, a
-second path through the code, an undisturbed run. `pytest` runs them all on a CPU."""
+"""Each test holds an equation or a promise against something independent of the code: a closed form, a brute force, a
+second path, an undisturbed run. Names are test_<function>__<promise>, so `pytest -k policy_loss` finds that function's
+tests; rulers and order are those of laser.py, then verify.py; tables of data stand at the bottom.
+
+    equation (paper)                                        function of laser.py        held by
+    r_s = β (log π(z_c|x,y) − c_ref)             3.2        self_reward                 the objective, maximised numerically
+    log Z = log(1 + e^c_ref (e^(1/β) − 1))       3.2        log_partition(_now)         the same optimum
+    where log π(z_c|x,y) is read                 3.3        sample, score               a float64 pass without cache or padding
+    A_v = (r_v − mean) / std                     GRPO       group_advantages            the statistics module
+    (1 − τ) A_v + τ A_s                          3.4        mix_advantages              by hand
+    min(ρ A, clip(ρ) A)                          PPO        policy_loss, update         by hand; two updates by hand
+    w = N/(2 N_c), N/(2 N_i)                     3.3        class_weights               counting
+    1/N Σ w (r_s − r_v)²                         eq. 10     self_reward_loss            loops; the gradient of full logits
+    F1 of TPR and TNR, AUROC, ECE                4          verification_metrics        pair counting
+    Σ clip(r_s, 0, 1) by answer                  3.5        vote                        all subsets, one by one
+    AdamW in bfloat16                                       BF16AdamW                   the drift of float32
+"""
 import dataclasses
 import importlib.util
 import io
@@ -8,7 +23,6 @@ import json
 import math
 import os
 import random
-import resource
 import shutil
 import signal
 import statistics
@@ -32,7 +46,13 @@ import verify
 from laser import Config
 from verify import canonical, equivalent, extract_answer, group, reward
 
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None
+
 HERE = Path(__file__).parent
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc or sets limits as only Linux has them")
 DATA = HERE.parent / "shared" / "data"
 PAD, EOS, EOS2, ZC, V = 0, 1, 2, 3, 24
 torch.set_num_threads(2)  # as in the subprocesses: the number of threads decides how sums are rounded
@@ -70,11 +90,11 @@ FAST = ["--warm_start_steps", "20", "--steps", "4", "--prompts_per_step", "4", "
         "--reasoning_warmup", "1", "--self_reward_warmup", "1", "--eval_every", "0"]
 
 
-def run(*arguments, cwd=HERE, timeout=200, processes=1, program=HERE / "laser.py", **options):
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(2 // processes), "CUDA_VISIBLE_DEVICES": ""}
+def run(*arguments, timeout=200, processes=1, program=HERE / "laser.py", **variables):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(2 // processes), "CUDA_VISIBLE_DEVICES": "", **variables}
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    return subprocess.run([sys.executable, *launcher, str(program), *map(str, arguments)], cwd=cwd, capture_output=True, text=True,
-                          timeout=timeout, env=environment, **options)
+    return subprocess.run([sys.executable, *launcher, str(program), *map(str, arguments)], cwd=HERE, capture_output=True, text=True,
+                          timeout=timeout, env=environment)
 
 
 def here(*arguments):
@@ -1102,6 +1122,7 @@ def test_open_folder__refuses_other_settings_by_name_and_a_whole_run_has_nothing
     assert laser.main(["--resume", "--out", str(out)]) == 0 and (out / "metrics.jsonl").read_text() == before
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_train__killed_at_any_moment_loses_nothing(finished, tmp_path, monkeypatch):
     """SIGKILL inside a save, then SIGTERM in a step: the resumed run ends as the undisturbed one."""
     whole, _ = finished
@@ -1136,6 +1157,7 @@ def test_train__killed_at_any_moment_loses_nothing(finished, tmp_path, monkeypat
     assert same_weights(whole, out)
 
 
+@linux_only
 def test_save__on_a_full_disk_leaves_the_old_checkpoint_and_says_so(finished, tmp_path, capsys):
     out, most = tmp_path / "full", resource.getrlimit(resource.RLIMIT_FSIZE)
     shutil.copytree(finished[0], out)
@@ -1180,6 +1202,7 @@ def test_take_lock__two_runs_do_not_share_a_folder(finished, capsys):
     lock.release()
 
 
+@linux_only
 def test_train__a_long_run_grows_neither_in_memory_nor_in_open_files(tmp_path, monkeypatch):
     sizes, real = [], laser.append_log
 
@@ -1329,6 +1352,18 @@ def test_log__the_tracker_gets_every_number(tmp_path, monkeypatch):
         assert step == line["step"] and row == {key: x for key, x in line.items() if x is not None}
 
 
+def test_parse__config_file_stands_between_the_model_file_and_the_flags(tmp_path, capsys):
+    file = tmp_path / "mine.yaml"
+    file.write_text("lr: 1e-3\ngroup_size: 6\nbalanced: false\neval_data: [pairs-hard]\n")
+    config = laser.parse(["--config", str(file), "--group-size", "4"])
+    assert (config.lr, config.group_size, config.balanced, config.eval_data) == (1e-3, 4, False, ["pairs-hard"])
+    assert config.steps == laser.parse([]).steps
+    for text, words in (("lr: fast", "mine.yaml: Argument --lr: invalid float"), ("learning_rate: 1", "no setting learning_rate"),
+                        ("self_loss: mae", "--self_loss must be one of mse, ce"), ("- 1", "Cannot read"), ("a: [", "Cannot read")):
+        file.write_text(text)
+        assert here("--config", file) == 2 and words in capsys.readouterr().err
+
+
 def test_parse__defaults_then_the_file_then_the_flags():
     config = laser.parse(["--group-size", "4", "--no-balanced"])
     assert (config.group_size, config.balanced, config.data, config.weight_decay) == (4, False, "pairs", 0.01)
@@ -1357,6 +1392,29 @@ def test_main__what_lies_in_the_way_is_named(finished, tmp_path, capsys):
     (tmp_path / "run" / "config.json").write_text('{"lr": "fast"}')
     assert here("--resume", "--out", tmp_path / "run") == 2 and "config.json: Argument --lr: invalid float" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "run"] and (tmp_path / "file").read_text() == ""
+
+
+WITHOUT_UNIX = """import os, sys
+sys.modules["fcntl"] = sys.modules["resource"] = None
+del os.sysconf
+real = os.open
+def open_no_folder(path, *rest, **options):
+    if not isinstance(path, int) and os.path.isdir(path):
+        raise PermissionError(13, "a folder cannot be opened here", path)
+    return real(path, *rest, **options)
+os.open = open_no_folder
+sys.path.insert(0, {here!r})
+import laser
+sys.exit(laser.main(sys.argv[1:]))
+"""
+
+
+def test_main__trains_where_windows_lacks_what_unix_has(tmp_path):
+    """Without fcntl, resource, sysconf, and folders that can be opened; on a terminal that knows ASCII only."""
+    (tmp_path / "windows.py").write_text(WITHOUT_UNIX.format(here=str(HERE)))
+    process = run(*FAST, "--warm_start_steps", 2, "--steps", 1, "--out", tmp_path / "w", program=tmp_path / "windows.py", PYTHONIOENCODING="ascii")
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert "parameters on 1 ? cpu" in process.stdout and (tmp_path / "w" / "checkpoint" / "laser.json").exists()
 
 
 BAD = {
