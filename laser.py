@@ -4,26 +4,29 @@ A language model learns from verifiable rewards and, by one extra regression ter
 solution in the log-probability of one special token z_c, read right after the solution's last token:
 
     for step in range(steps):
-        solutions    = sample(problems, G each)          # y ~ π(·|x); after EOS one token: log π(z_c|x,y)
-        rewards      = verify(solutions)                 # r_v ∈ {0, 1}: is the boxed answer right?
-        self_rewards = beta * (logp_zc - c_ref)          # r_s: what the model itself thinks of its solution
+        solutions    = sample(problems, G each)       # y ~ π(·|x); one step after EOS reads log π(z_c|x,y)
+        rewards      = verify(solutions)              # r_v ∈ {0, 1}: is the boxed answer right?
+        self_rewards = beta * (logp_zc - c_ref)       # r_s, its own verdict; c_ref: log π(z_c) at the start
         A            = (1 - tau) * normalise(rewards) + tau * normalise(clip(self_rewards, 0, 1))  # by group
-        L_policy     = -mean(min(ratio * A, clip(ratio, 1 - ε_low, 1 + ε_high) * A))               # GRPO
-        L_self       = mean(w * (self_rewards - rewards)**2)     # w: right and wrong solutions weigh the same
+        L_policy     = -mean(min(ratio * A, clip(ratio, 1 - ε_low, 1 + ε_high) * A))  # ratio: of π
+        L_self       = mean(w * (self_rewards - rewards)**2)        # w: right and wrong weigh the same
         descend(L_policy + alpha * L_self)
     at test time: the answer with the largest sum of clip(self_rewards, 0, 1) over the solutions that give it
+
+L_policy is GRPO: tokens of solutions that do better than their group's mean become more likely, the others
+less; PPO's clip keeps a token from moving far, in the ratio of its probability to that when sampled.
 
     python laser.py                        # a tiny model, from random weights, on a CPU, in 2 1/2 minutes
     python laser.py --model Qwen2.5-7B     # the same code on a GPU
 
 Part I is the story from the top: settings, the run, then what a step is made of, as the data travels:
-sampling, self-reward, advantages and losses, one update, votes. Part II is what it learns on: problems, prompts,
-a warm start. Part III is the machinery: evaluation, models, processes, files, test time, command line.
+sampling, self-reward, advantages and losses, one update, votes. Part II is what it learns on: problems,
+prompts, a warm start. Part III is the machinery: evaluation, models, processes, files, test time, flags.
 
 Shapes: P problems a step, G solutions each, B = P·G (a problem's solutions side by side), T response tokens,
 L tokens of prompt and response, V the vocabulary, R rows that run at a time, N a flat list.
-Left out on purpose: a critic; sequence packing; dropping the groups whose rewards are all equal (usual
-elsewhere, as their advantage is 0, but L_self learns from them).
+Left out on purpose: a critic (a learnt value model); sequence packing; dropping the groups whose rewards are
+all equal (usual elsewhere, as their advantage is 0, but L_self learns from them).
 """
 import contextlib
 import ctypes
@@ -73,6 +76,7 @@ from verify import extract_answer, group, reward
 
 Count = Annotated[int, lambda x: x >= 0, "0 or more"]
 AtLeastOne = Annotated[int, lambda x: x >= 1, "1 or more"]
+AtLeastTwo = Annotated[int, lambda x: x >= 2, "2 or more, as GRPO compares the solutions of one problem"]
 Positive = Annotated[float, lambda x: 0 < x < math.inf, "a finite number greater than 0"]
 NotNegative = Annotated[float, lambda x: 0 <= x < math.inf, "a finite number, 0 or more"]
 Share = Annotated[float, lambda x: 0 <= x <= 1, "a number between 0 and 1"]
@@ -112,7 +116,7 @@ class Config:
     # sampling
     steps: Count = knob(1000, "training steps in all")
     prompts_per_step: AtLeastOne = knob(128, "P, problems a step")
-    group_size: int = knob(8, "G, solutions a problem")
+    group_size: AtLeastTwo = knob(8, "G, solutions a problem")
     max_response_tokens: AtLeastOne = knob(8192, "T, a solution is cut here, tokens")
     temperature: NotNegative = knob(1.0, "of sampling; 0 is greedy, for evaluation only")
     sample_rows: Count = knob(0, "solutions sampled at a time (0: from free memory)")
@@ -134,7 +138,7 @@ class Config:
     # optimisation
     lr: Positive = knob(1e-6, "AdamW learning rate")
     weight_decay: NotNegative = knob(0.01, "AdamW weight decay")
-    updates: AtLeastOne = knob(1, "K, optimizer updates on each step's solutions")
+    updates: AtLeastOne = knob(1, "K, updates on each step's solutions; the clip acts from the second on")
     clip_low: Share = knob(0.2, "ε_low of the PPO clip")
     clip_high: Positive = knob(0.2, "ε_high of the PPO clip")
     kl: NotNegative = knob(0.0, "weight of the KL to a frozen reference model")
@@ -165,23 +169,21 @@ class Policy(NamedTuple):
     model: torch.nn.Module
     tokenizer: Any
     eos_ids: list  # any of them ends a solution
-    token: int  # z_c
+    zc: int  # the id of z_c
     c_ref: float  # mean log π_ref(z_c|x,y), nats
 
 
-def train(config, watch_signals=list):
-    """The whole run: what it starts from, training, evaluation, saving. Returns the rows of eval.jsonl.
+def train(run, config, stop=()):
+    """The run from where `prepare` has put it: training, evaluation, saving. Returns the rows of eval.jsonl.
 
-    `watch_signals` returns a list: once it is no longer empty, the step in hand is finished and saved: the
-    end."""
-    run = prepare(config)  # model, data, z_c and c_ref, at the step where the run begins or goes on
-    stop = watch_signals()
+    `stop`: once it is no longer empty (a signal has come), the step in hand is finished, saved, and the run
+    ends."""
     done, saved = run.first_step, run.saved_step
     bar = progress(range(done, config.steps), initial=done, total=config.steps, desc="training")
     for step in bar:
         if config.eval_every and step % config.eval_every == 0:
             evaluate(run, step, config, stop)
-        if asked_to_stop(stop):
+        if asked_to_stop(stop):  # all processes agree on it
             break
         problems = problems_of_step(run.problems, step, config)
         figures, rollouts = training_step(run.policy, run.optimizer, problems, step, config, run.reference)
@@ -205,14 +207,18 @@ def train(config, watch_signals=list):
 
 
 def training_step(policy, optimizer, problems, step, config, reference=None):
-    """Sample, verify, score, update: (figures for metrics.jsonl, tuples of problem, text, reward,
+    """Sample, verify, score, update: figures for metrics.jsonl and tuples (problem, text, reward,
     self-reward).
 
     problems: P rows with `problem`, `answer` and `prompt`, its token ids. `reference`: the frozen starting
-    model, for the two options that need it."""
-    G, lap, seconds = config.group_size, stopwatch(), {}
+    model, for --kl and --exact_reference. Every process holds all B solutions; sampling and passes are shared
+    out."""
+    G, lap = config.group_size, stopwatch()
+    seconds = {}
 
     # 1. Sample G solutions to each problem. After the last token of each, the sampler reads log π(z_c|x,y).
+    #    The uniform number u of each token is fixed in advance: batching and devices do not change what is
+    #    drawn.
     prompts = [row["prompt"] for row in problems]
     u = uniforms(len(prompts) * G, config.max_response_tokens, "train", config.seed, step)
     solutions = sample_together(policy, prompts, G, u, config)
@@ -228,28 +234,27 @@ def training_step(policy, optimizer, problems, step, config, reference=None):
     # 3. The self-rewards: no second pass, as log π(z_c) is known already.
     c_ref, ref_logps = policy.c_ref, None
     if reference is not None:
-        ref_logps, exact = score(reference, prompts, responses, policy.token, config)
+        ref_logps, ref_logp_zc = score(reference, prompts, responses, policy.zc, config)
         if config.exact_reference:
-            c_ref = exact
+            c_ref = ref_logp_zc
     self_rewards = self_reward_of(solutions.logp_zc, c_ref, config)
 
     # 4. Advantages, in which the self-reward has a say once it is learnt.
     alpha, tau = schedule(step, config)
     advantages = group_advantages(rewards, G)
     if tau:
-        complete = solutions.complete
-        advantages = mix_advantages(advantages, self_rewards, complete, G, tau, config.min_std)
+        advantages = mix_advantages(advantages, self_rewards, solutions.complete, G, tau, config.min_std)
 
     # 5. Descend L_policy + α L_self.
     batch = Batch(
         prompts=prompts,
         responses=responses,
         mask=solutions.mask(),
-        logps=solutions.logps,
+        sampler_logps=solutions.logps,
         rewards=rewards,
         advantages=advantages,
         weights=class_weights(rewards, solutions.complete, config.balanced),
-        c_ref=torch.as_tensor(c_ref, device=rewards.device).expand(len(rewards)),
+        c_ref=torch.as_tensor(c_ref, device=rewards.device).expand(len(rewards)),  # one number, or B
         ref_logps=ref_logps,
     )
     losses = update(policy, optimizer, batch, alpha, config)
@@ -271,7 +276,7 @@ def schedule(step, config):
 
 
 def verify(texts, problems, complete):
-    """r_v (B,): 1 if the one boxed answer is right, else 0. A cut solution earns 0, its tokens stay in the
+    """r_v (B,): 1 for exactly one boxed answer, if right, else 0. A cut solution earns 0 but stays in the
     loss."""
     golds = [row["answer"] for row in problems]
     rewards = [reward(text, gold, strict=True) for text, gold in zip(texts, golds)]
@@ -284,7 +289,7 @@ def verify(texts, problems, complete):
 
 class Solutions(NamedTuple):
     tokens: torch.Tensor  # (B, T) response ids, EOS included; beyond a row's length: 0
-    logps: torch.Tensor  # (B, T) log-probability of each under the (tempered) policy that drew it
+    logps: torch.Tensor  # (B, T) log-probability of each, at the temperature that drew it
     lengths: torch.Tensor  # (B,) tokens in the response
     complete: torch.Tensor  # (B,) True if it ended with an EOS, False if it was cut
     logp_zc: torch.Tensor  # (B,) log π(z_c|x,y) after EOS; −inf where cut: no EOS, no self-reward
@@ -305,8 +310,8 @@ class Rows(NamedTuple):
 
     solution: torch.Tensor  # which of the B it is
     last: torch.Tensor  # its newest token; −1 before the first
-    position: torch.Tensor  # where that token stands, counted from the start of the prompt
-    count: torch.Tensor  # response tokens so far
+    position: torch.Tensor  # where the newest token stands, the prompt's included
+    length: torch.Tensor  # response tokens so far
     ended: torch.Tensor  # whether the newest token is an EOS
 
     def extend(self, others):
@@ -317,8 +322,8 @@ class Rows(NamedTuple):
 
 
 def forward_pass(f):
-    """Let f(model, …) count as a pass through the model: weights that are split over GPUs are gathered for
-    it."""
+    """Let f(model, …) be one pass through the model, for which split weights are gathered. Alone it does
+    nothing."""
     @functools.wraps(f)
     def call(model, *args, **kwargs):
         if hasattr(model, "run"):  # put there by `shard`
@@ -327,20 +332,21 @@ def forward_pass(f):
     return call
 
 
-PATIENCE = {"cpu": 1}  # steps between looks at who has finished, else 16: a look makes a GPU wait
+PATIENCE = {"cpu": 1, "cuda": 16, "xpu": 16, "mps": 16}  # steps between looks at who is done: GPUs wait
+PREFILL_TOKENS = 32768  # padded prompt tokens in one pass
 
 
 @torch.no_grad()
 @forward_pass
-def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_rows=0, count=lambda n: None):
+def sample(model, prompts, group_size, u, eos_ids, zc, temperature=1.0, max_rows=0, on_step=lambda n: None):
     """Sample `group_size` solutions for each prompt, reading log π(z_c) after each: Solutions, on its device.
 
     prompts: P lists of token ids; u: (P·G, T) uniform numbers in (0, 1]. Token t of solution i is the inverse
-    of the model's cumulative distribution at u[i, t] and depends on nothing else, so neither the number of
-    rows that run at a time (`max_rows`, 0: as memory allows) nor who has finished changes what is drawn.
-    Temperature 0 is greedy. A row ends with any of `eos_ids`, which is then fed to the model for one more
-    step: where a next token would be drawn, log π(z_c) is read instead, untempered (paper, section 3.3: the
-    self-reward costs one token). `count` is told how many rows took each step."""
+    of the model's cumulative distribution at u[i, t]. So, up to rounding, neither the number of rows that run
+    at a time (`max_rows`, 0: as memory allows) nor who is done changes what is drawn. Temperature 0 is
+    greedy. A row ends with any of `eos_ids`, which is then fed to the model for one more step: where a next
+    token would be drawn, log π(z_c) is read instead, untempered (paper, section 3.3: the self-reward costs
+    one token). `on_step` is told the rows."""
     model.eval()
     device = model.device
     B, T = u.shape
@@ -350,45 +356,47 @@ def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_r
     logps = torch.zeros(B, T, device=device)
     lengths = torch.zeros(B, dtype=torch.long, device=device)
     logp_zc = torch.full((B,), -torch.inf, device=device)
-    slots = max(map(len, prompts)) + T
+    slots = max(map(len, prompts)) + T  # z_c is only read, never fed
     max_rows = max_rows or rows_that_fit(model, slots)
 
-    cache = RunningCache(slots)
+    cache = RunningCache(slots)  # a slot for each row and position; what lies beyond a row's own is masked
     none = lengths[:0]
-    rows = Rows(none, none, none, none, none.bool())
+    rows = Rows(none, none, none, none, none.bool())  # nothing runs yet
     logits = None  # (R, V) of what follows each row's newest token
     started = 0
     for step in itertools.count():
-        # 1. Admit waiting solutions, once an eighth of the rows is free.
+        # 1. Admit waiting solutions, once an eighth of the rows is free: one prefill for many.
         running = len(rows.solution)
         while started < B and (not running or max_rows - running >= max(1, max_rows // 8)):
-            stop = min(B, started + max_rows - running)
-            new, of_new = prefill(model, cache, prompts, group_size, range(started, stop))
+            end = min(B, started + max_rows - running)
+            new, of_new = prefill(model, cache, prompts, group_size, range(started, end))
             rows = rows.extend(new)
             logits = torch.cat([logits, of_new]) if running else of_new
             started += len(new.solution)
             running += len(new.solution)
 
-        # 2. Rows whose newest token is EOS read z_c, all others draw. Finished rows may linger for a few
-        #    steps: they draw again into their last column, and what stands there is kept.
+        # 2. Rows whose newest token is EOS read z_c, all others draw. Rows that were done before this step
+        #    may linger: the same token at the same position gives the same log π(z_c), and what they draw is
+        #    dropped.
         i = rows.solution
         logp = logits.float().log_softmax(-1)
-        logp_zc[i] = torch.where(rows.ended, logp[:, token], logp_zc[i])
-        finished = rows.ended | (rows.count == T)
-        column = rows.count - finished.long()
+        logp_zc[i] = torch.where(rows.ended, logp[:, zc], logp_zc[i])
+        was_done = rows.ended | (rows.length == T)
+        column = rows.length - was_done.long()  # the next free one; of done rows their last, rewritten
         drawn, drawn_logp = draw(logp, u[i, column], temperature)
-        last = torch.where(finished, rows.last, drawn)
+        last = torch.where(was_done, rows.last, drawn)
         tokens[i, column] = last
-        logps[i, column] = torch.where(finished, logps[i, column], drawn_logp)
-        more = (~finished).long()
-        rows = Rows(i, last, rows.position + more, rows.count + more, torch.isin(last, eos))
-        lengths[i] = rows.count
-        count(running)
+        logps[i, column] = torch.where(was_done, logps[i, column], drawn_logp)
+        more = (~was_done).long()
+        rows = Rows(i, last, rows.position + more, rows.length + more, torch.isin(last, eos))
+        lengths[i] = rows.length
+        on_step(running)
 
-        # 3. Let finished rows leave, once they are an eighth of all: copying the cache costs about one step.
-        look = step % PATIENCE.get(device.type, 16) == 0
+        # 3. Let done rows leave, once they are an eighth of all: copying the cache costs about one step. A
+        #    row that has just drawn EOS stays, to read z_c; one that was just cut has nothing left to read.
+        look = step % PATIENCE[device.type] == 0
         if look:
-            leaves = finished | ((rows.count == T) & ~rows.ended)
+            leaves = was_done | ((rows.length == T) & ~rows.ended)
             stay = (~leaves).nonzero().squeeze(1)
             if len(stay) * 8 <= running * 7:
                 rows = rows.keep(stay)
@@ -400,13 +408,13 @@ def sample(model, prompts, group_size, u, eos_ids, token, temperature=1.0, max_r
         if len(rows.solution):
             logits = advance(model, cache, rows, look)
     if not torch.isfinite(logps).all():
-        fail("The model's probabilities are not finite; its weights are damaged: use an earlier checkpoint.")
+        fail("The model's probabilities are not finite; are its weights damaged? Use an earlier checkpoint.")
     newest = tokens.gather(1, lengths[:, None] - 1).squeeze(1)
     return Solutions(tokens, logps, lengths, torch.isin(newest, eos), logp_zc)
 
 
 def prefill(model, cache, prompts, group_size, waiting):
-    """Start the solutions `waiting` (a range), or as many as a pass holds: their Rows and first logits (R,
+    """Start the solutions `waiting` (a range), or as many as a pass holds: Rows and their first logits (R,
     V).
 
     A prompt runs once for all its solutions that start now. Prompts are padded on the right, where a causal
@@ -415,7 +423,7 @@ def prefill(model, cache, prompts, group_size, waiting):
     first = waiting.start // group_size
     last = (waiting.stop - 1) // group_size
     batch = prompts[first : last + 1]
-    fits = max(1, 32768 // max(map(len, batch)))  # at most this many tokens in a pass
+    fits = max(1, PREFILL_TOKENS // max(map(len, batch)))
     batch = batch[:fits]
     stop = min(waiting.stop, (first + len(batch)) * group_size)
     solution = torch.arange(waiting.start, stop, device=model.device)
@@ -425,7 +433,7 @@ def prefill(model, cache, prompts, group_size, waiting):
     filled = DynamicCache()
     ids = right_padded(batch, model.device)
     output = model.base_model(input_ids=ids, past_key_values=filled, use_cache=True)
-    hidden = output.last_hidden_state[range(len(batch)), size - 1]
+    hidden = output.last_hidden_state[range(len(batch)), size - 1]  # the head at one place each, not at all
     logits = model.get_output_embeddings()(hidden)[prompt]
     cache.extend(filled, prompt)
     zero = torch.zeros_like(solution)
@@ -433,22 +441,25 @@ def prefill(model, cache, prompts, group_size, waiting):
 
 
 def draw(logp, u, temperature):
-    """A token a row from log-probs (R, V), by inverse CDF at u (R,): tokens, their tempered log-probs, both
+    """One token a row of logp (R, V), by inverse CDF at u (R,): the tokens and their tempered log-probs, both
     (R,)."""
     if temperature not in (0, 1):
         logp = (logp / temperature).log_softmax(-1)
     if temperature == 0:
-        token = logp.argmax(-1)
-    else:  # the first token whose cumulative probability reaches u: as u > 0, never one of probability 0
+        drawn = logp.argmax(-1)
+    else:  # the first token whose cumulative probability reaches u; as u > 0, not one of probability 0
         cdf = logp.exp().cumsum(-1)
-        reached = u * cdf[:, -1]
-        token = torch.searchsorted(cdf, reached[:, None]).squeeze(1)
-        token = token.clamp(max=logp.size(1) - 1)  # nan is found nowhere; `sample` reports it at the end
-    return token, logp.gather(1, token[:, None]).squeeze(1)
+        reached = u * cdf[:, -1]  # which is 1 but for rounding
+        drawn = torch.searchsorted(cdf, reached[:, None]).squeeze(1)
+        drawn = drawn.clamp(max=logp.size(1) - 1)  # nan is found nowhere; `sample` reports it at the end
+    return drawn, logp.gather(1, drawn[:, None]).squeeze(1)
 
 
 def advance(model, cache, rows, look):
-    """Run the newest token of every row through the model: the logits (R, V) of what follows it."""
+    """Run the newest token of every row through the model: the logits (R, V) of what follows it.
+
+    Only on a `look` the cache asks the device how long the longest row is; else it takes one slot more than
+    before."""
     cache.prepare(rows.position, look)
     ids, positions = rows.last[:, None], rows.position[:, None]
     output = model.base_model(
@@ -465,7 +476,7 @@ def advance(model, cache, rows, look):
 
 
 @forward_pass
-def token_logps(model, prompts, responses, token, temperature=1.0):
+def token_logps(model, prompts, responses, zc, temperature=1.0):
     """Teacher-forced log-probs of given responses: logps (b, T), 0 beyond a response's end, and logp_zc (b,).
 
     One forward pass over prompt + response + z_c, of which the responses' positions are read:
@@ -475,15 +486,15 @@ def token_logps(model, prompts, responses, token, temperature=1.0):
         predicts    .    .   y1   y2  EOS  z_c    .    .         read: start … start + size, the last for z_c
 
     Padded on the right: a real token never sees what follows it, so padding needs no attention mask and
-    shifts no position. The response is read at `temperature`, z_c always at 1, whatever the policy's
-    temperature."""
+    shifts no position. The response is read at `temperature`, z_c always at 1. After a cut response z_c is
+    read, too: its weight in the loss is 0."""
     start = torch.tensor([[len(p) - 1] for p in prompts])
     size = torch.tensor([[len(r)] for r in responses])
-    rows = [p + r + [token] for p, r in zip(prompts, responses)]
+    rows = [p + r + [zc] for p, r in zip(prompts, responses)]
     ids = right_padded(rows)
     stop = start + size
     position = torch.arange(ids.size(1) - 1)
-    read = (start <= position) & (position <= stop)  # (b, L)
+    read = (start <= position) & (position <= stop)  # (b, L − 1)
     is_zc = (position == stop)[read]  # (N,), all that is read, row by row
     inside = torch.arange(int(size.max())) < size  # (b, T)
     ids, read, is_zc, inside = (x.to(model.device) for x in (ids, read, is_zc, inside))
@@ -492,73 +503,70 @@ def token_logps(model, prompts, responses, token, temperature=1.0):
     hidden = output.last_hidden_state[read]  # (N, D)
     targets = ids[:, 1:][read]
     temperatures = torch.where(is_zc, 1.0, temperature)
-    logps = chosen_logps(model.get_output_embeddings(), hidden, targets, temperatures)
+    logps = chosen_logps(model.get_output_embeddings(), hidden, targets, temperatures)  # by log-softmax
     zeros = logps.new_zeros(inside.shape)
-    of_response = zeros.masked_scatter(inside, logps[~is_zc])
+    of_response = zeros.masked_scatter(inside, logps[~is_zc])  # row by row, the order in which they were read
     return of_response, logps[is_zc]
 
 
 @torch.no_grad()
-def score(model, prompts, responses, token, config):
+def score(model, prompts, responses, zc, config):
     """`token_logps` of any number of responses, without gradient: logps (B, T), logp_zc (B,)."""
     model.eval()
     T = max(map(len, responses))
     logps = torch.zeros(len(prompts), T, device=model.device)
     logp_zc = torch.zeros(len(prompts), device=model.device)
-    cut = micro_batches(prompts, responses, config.micro_batch_tokens)
-    for rows in rank_share(cut):
+    micro = micro_batches(prompts, responses, config.micro_batch_tokens)
+    for rows in rank_share(micro):
         x = [prompts[i] for i in rows]
         y = [responses[i] for i in rows]
-        of_response, of_zc = token_logps(model, x, y, token, config.temperature or 1.0)
+        of_response, of_zc = token_logps(model, x, y, zc, config.temperature or 1.0)
         logps[rows, : of_response.size(1)] = of_response
         logp_zc[rows] = of_zc
-    return all_reduce(logps), all_reduce(logp_zc)
+    return all_reduce(logps), all_reduce(logp_zc)  # rows of other processes are 0 here: the sum joins them
 
 
 def self_reward(logp_zc, c_ref, beta):
-    """r_s = β (log π(z_c|x,y) − c_ref): the model's own estimate of its reward. Any shape; right ≈ 1, wrong ≈
-    0.
+    """r_s = β (log π(z_c|x,y) − c_ref): what the model thinks of y. Any shape; right ≈ 1, wrong ≈ 0.
 
     Where it comes from (paper, section 3.2). Let the model answer a finished solution with one verdict token
-    z, worth r̂ = 1 if z says the truth about it, else 0, under a KL penalty to the reference:
+    z, worth r̂ = 1 if z says the truth about it, else 0, under a KL penalty to the reference. Z normalises:
 
         max over π of  E_{z~π}[r̂(z)] − β KL(π ‖ π_ref)   has the optimum  π*(z) = π_ref(z) exp(r̂(z)/β) / Z .
 
     Take the logarithm, solve for the reward: r̂(z) = β log(π*(z)/π_ref(z)) + β log Z. If log Z ≈ 0
-    (`log_partition`), reading this at the one token z_c, «this is right», gives r_s = β
-    log(π(z_c)/π_ref(z_c)); and as log π_ref(z_c|x,y) hardly varies for a token that is never used, a constant
-    c_ref replaces it, and no reference model is needed (c_ref may also be a tensor of the exact values).
-    Training makes r_s = r_v by regression: a right solution's π(z_c) rises from e^c_ref to only e^(c_ref +
-    1/β), still next to nothing, so the model reasons on as it did."""
+    (`log_partition`) and z is the one token z_c, «this is right», whose r̂ is the solution's own reward r_v,
+    this gives r_s = β log(π(z_c)/π_ref(z_c)); and as log π_ref(z_c|x,y) hardly varies for a token that is
+    never used, a constant c_ref replaces it, and no reference model is needed (c_ref may also be a tensor of
+    the exact values). Training makes r_s = r_v by regression: a right solution's π(z_c) rises from e^c_ref to
+    only e^(c_ref + 1/β), still next to nothing, so the model reasons on as it did."""
     return beta * (logp_zc - c_ref)
 
 
 def self_reward_of(logp_zc, c_ref, config):
-    """r_s as `config` trains it: the equation above, or π(z_c) itself under cross-entropy. −inf or 0 where
-    cut."""
+    """r_s as `config` trains it: the equation above, or π(z_c) under cross-entropy. Where cut, −inf or 0."""
     if config.self_loss == "ce":
         return logp_zc.exp()
     return self_reward(logp_zc, c_ref, config.beta)
 
 
 def log_partition(c_ref, beta):
-    """log Z = log(1 + e^c_ref (e^(1/β) − 1)) in nats, > 0: only the true verdict is rewarded, only its term
+    """log Z = log(1 + e^c_ref (e^(1/β) − 1)), nats, > 0: only the true verdict is rewarded, only its term
     tilts.
 
-    With c_ref = −23 and β = 0.1 it is 2e-6. It stops being ≈ 0 when c_ref + 1/β comes near 0: then r_s = 1
-    would ask for more probability than there is. A small model, whose unused tokens still have e^-8, needs a
-    β of 0.2 or more."""
+    With c_ref = −23 (Qwen2.5) and β = 0.1 it is 2e-6. It stops being ≈ 0 when c_ref + 1/β comes near 0: then
+    r_s = 1 would ask for more probability than there is, and the run warns. A small model, whose unused
+    tokens still have e^-8, needs a β of 0.2 or more."""
     tilt = 1 / beta + math.log(-math.expm1(-1 / beta))  # log(e^(1/β) − 1), which may overflow
     tilted = c_ref + tilt
-    return max(tilted, 0.0) + math.log1p(math.exp(-abs(tilted)))
+    return max(tilted, 0.0) + math.log1p(math.exp(-abs(tilted)))  # log(1 + e^tilted)
 
 
 # -------------------------------------------------------------------------------------- advantages and losses
 
 
 def group_advantages(rewards, group_size):
-    """GRPO: (r − mean) / (std + 1e-6) within each group of G solutions to one problem, unbiased std. (B,) →
-    (B,).
+    """GRPO: (r − mean) / (std + 1e-6) in each group of G solutions to one problem, unbiased std. (B,) → (B,).
 
     A group whose rewards are all equal gets 0: nothing to prefer. It still trains the self-reward."""
     groups = rewards.float().reshape(-1, group_size)
@@ -585,22 +593,29 @@ def mix_advantages(advantages, self_rewards, complete, group_size, tau, min_std)
 
 
 def policy_loss(logps, old_logps, advantages, mask, clip_low, clip_high, total):
-    """PPO's clipped objective, negated, summed over tokens and divided by `total`, those of the whole step:
-    scalar.
+    """PPO's clipped objective, negated: a scalar, the sum over tokens divided by `total`, those of the whole
+    step.
 
     logps, old_logps (B, T); advantages (B,), the same for all tokens of a solution; mask (B, T) True on
     response tokens, EOS included: it is a decision of the policy like any other."""
     A = advantages[:, None]
-    difference = torch.where(mask, logps - old_logps, 0.0)
-    ratio = difference.exp()
+    ratio = importance_ratio(logps, old_logps, mask)
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
+    # Once a token has moved past the clip in the direction that A wants, it gains nothing more; the minimum
+    # leaves the way back open.
     gain = torch.minimum(ratio * A, clipped * A)
     gain = torch.where(mask, gain, 0.0)
     return -gain.sum() / total
 
 
+def importance_ratio(logps, old_logps, mask):
+    """π(y_t)/π_old(y_t) of each token, (B, T); 1 where there is none."""
+    difference = torch.where(mask, logps - old_logps, 0.0)
+    return difference.exp()
+
+
 def class_weights(rewards, complete, balanced=True):
-    """The paper's w, (B,): N/(2 N_c) if right and N/(2 N_i) if wrong, for the N = N_c + N_i complete
+    """The paper's w, (B,): N/(2 N_c) for a right, N/(2 N_i) for a wrong one of N = N_c + N_i complete
     solutions.
 
     So both classes weigh half, and calling everything wrong does not pay when most are. 0 for a cut solution;
@@ -616,8 +631,8 @@ def class_weights(rewards, complete, balanced=True):
 
 
 def self_reward_loss(self_rewards, rewards, weights, total):
-    """1/(N_c+N_i) Σ w (r_s − r_v)² over complete solutions, unclipped r_s (paper, equation 10): scalar. All
-    (B,).
+    """1/(N_c+N_i) Σ w (r_s − r_v)² over complete solutions, unclipped r_s, all (B,) (paper, equation 10):
+    scalar.
 
     weights: `class_weights` over the whole step, 0 where cut; total: N_c + N_i of the whole step."""
     error = torch.where(weights > 0, self_rewards - rewards, 0.0)
@@ -626,9 +641,9 @@ def self_reward_loss(self_rewards, rewards, weights, total):
 
 
 def self_reward_cross_entropy(logp_zc, rewards, weights, total):
-    """The ablation: cross-entropy of π(z_c) against r_v, weighted alike. It drives π(z_c) to 1: z_c is
-    said."""
-    logp = torch.where(weights > 0, logp_zc, -1.0)
+    """The ablation: cross-entropy of π(z_c) against r_v. It drives π(z_c) to 1: the model starts to say
+    z_c."""
+    logp = torch.where(weights > 0, logp_zc, -1.0)  # any finite number: its weight is 0
     logp = logp.clamp(max=-1e-6)  # so that log(1 − π) stays finite
     log_not = torch.log(-torch.expm1(logp))
     entropy = -(rewards * logp + (1 - rewards) * log_not)
@@ -636,8 +651,8 @@ def self_reward_cross_entropy(logp_zc, rewards, weights, total):
 
 
 def kl_penalty(logps, ref_logps, mask, total):
-    """The k3 estimate of KL(π ‖ π_ref), e^d − d − 1 with d = log π_ref − log π, summed, over `total`: scalar
-    ≥ 0."""
+    """KL(π ‖ π_ref) by Schulman's k3, e^d − d − 1 with d = log π_ref − log π, summed over tokens, over
+    `total`."""
     d = torch.where(mask, ref_logps - logps, 0.0)
     k3 = d.exp() - d - 1
     return k3.sum() / total
@@ -652,7 +667,7 @@ class Batch(NamedTuple):
     prompts: list  # of token ids
     responses: list  # of token ids
     mask: torch.Tensor  # (B, T) True on response tokens
-    logps: torch.Tensor  # (B, T) the sampler's
+    sampler_logps: torch.Tensor  # (B, T) only watched: `update` takes its own old log-probs
     rewards: torch.Tensor  # (B,)
     advantages: torch.Tensor  # (B,)
     weights: torch.Tensor  # (B,) in the self-reward loss, 0 where cut
@@ -664,11 +679,11 @@ class Batch(NamedTuple):
         T = max(len(self.responses[i]) for i in rows)
 
         def part(column):
+            if column is None:
+                return None
             if isinstance(column, list):
                 return [column[i] for i in rows]
-            if column is None or column.dim() == 1:
-                return column if column is None else column[rows]
-            return column[rows, :T]
+            return column[rows] if column.dim() == 1 else column[rows, :T]
         return Batch(*map(part, self))
 
 
@@ -677,78 +692,74 @@ def update(policy, optimizer, batch, alpha, config):
     updates.
 
     The joint loss is L = L_policy + α L_self (+ kl · KL), summed over micro-batches of about equal length.
-    All its parts are sums over the step divided by totals of the step, so how it is cut changes nothing.
-    Refused if the loss or the gradient is not finite, before the weights are touched."""
-    policy.model.train()  # only for gradient checkpointing: dropout is off
+    All its parts are sums over the step divided by totals of the step, so how it is split changes nothing,
+    and gradients of several processes are added. Refused if loss or gradient is not finite, before the
+    weights are touched."""
+    policy.model.train()  # only for gradient checkpointing: `load_model` has set all dropout to 0
     n_tokens = sum(map(len, batch.responses))
     n_complete = int((batch.weights > 0).sum().clamp(min=1))
+    clip = config.clip_low, config.clip_high
+    with_kl = config.kl > 0
+    regression = config.self_loss == "mse"
+    self_loss = self_reward_loss if regression else self_reward_cross_entropy
 
-    # The ablations are chosen here, once: cross-entropy in place of regression; a KL penalty.
-    def regression(logp_zc, part):
-        self_rewards = self_reward(logp_zc, part.c_ref, config.beta)
-        return self_reward_loss(self_rewards, part.rewards, part.weights, n_complete)
-
-    def cross_entropy(logp_zc, part):
-        return self_reward_cross_entropy(logp_zc, part.rewards, part.weights, n_complete)
-
-    def penalty(logps, part):
-        return kl_penalty(logps, part.ref_logps, part.mask, n_tokens)
-
-    def no_penalty(logps, part):
-        return logps.new_zeros(())
-
-    self_loss = cross_entropy if config.self_loss == "ce" else regression
-    kl_loss = penalty if config.kl else no_penalty
-
-    cut = micro_batches(batch.prompts, batch.responses, config.micro_batch_tokens)
-    parts = [batch.take(rows) for rows in rank_share(cut)]
+    micro = micro_batches(batch.prompts, batch.responses, config.micro_batch_tokens)
+    parts = [batch.take(rows) for rows in rank_share(micro)]
     old = []  # what the first update found each part's log-probs to be
-    figures = []
+    updates = []
     for k in range(config.updates):
         sums = torch.zeros(5, device=batch.rewards.device)
         for i, part in enumerate(parts):
             x, y = part.prompts, part.responses
-            logps, logp_zc = token_logps(policy.model, x, y, policy.token, config.temperature)
+            logps, logp_zc = token_logps(policy.model, x, y, policy.zc, config.temperature)
             # In the first update the solutions come from exactly these weights: the old log-probs are this
             # very forward pass, detached. The ratio is exactly 1 and nothing is clipped, but its gradient is
             # that of log π: A ∇ log π. The sampler's own log-probs differ by rounding; `logp_mismatch` keeps
             # watch on it.
             if k == 0:
                 old.append(logps.detach())
-            clip = config.clip_low, config.clip_high
-            loss_policy = policy_loss(logps, old[i], part.advantages, part.mask, *clip, n_tokens)
-            loss_self = self_loss(logp_zc, part)
-            loss_kl = kl_loss(logps, part)
-            loss = loss_policy + alpha * loss_self + config.kl * loss_kl
+            graded = self_reward(logp_zc, part.c_ref, config.beta) if regression else logp_zc
+            L_policy = policy_loss(logps, old[i], part.advantages, part.mask, *clip, n_tokens)
+            L_self = self_loss(graded, part.rewards, part.weights, n_complete)
+            L_kl = L_policy.new_zeros(())
+            if with_kl:
+                L_kl = kl_penalty(logps, part.ref_logps, part.mask, n_tokens)
+            loss = L_policy + alpha * L_self + config.kl * L_kl
             loss.backward()
-            clipped = outside_clip(logps, old[i], part.mask, *clip)
-            mismatch = torch.where(part.mask, old[i] - part.logps, 0.0)
-            watched = [clipped.sum() / n_tokens, mismatch.abs().sum() / n_tokens]
-            losses = [loss_policy, loss_self, loss_kl]
-            sums += torch.stack(losses + watched).detach()
 
-        grad_norm = clip_gradient(policy.model, optimizer, config.grad_clip)
+            clipped = outside_clip(logps, old[i], part.mask, *clip)
+            mismatch = torch.where(part.mask, old[i] - part.sampler_logps, 0.0)
+            seen = {
+                "policy_loss": L_policy,
+                "self_reward_loss": L_self,
+                "kl": L_kl,
+                "clip_fraction": clipped.sum() / n_tokens,
+                "logp_mismatch": mismatch.abs().sum() / n_tokens,
+            }
+            sums += torch.stack([*seen.values()]).detach()
+
+        grad_norm = clip_gradient(policy.model, optimizer, config.grad_clip)  # the whole step's
         sums = all_reduce(sums)
         if not (torch.isfinite(grad_norm) and torch.isfinite(sums).all()):
             optimizer.zero_grad()
             fail("The loss or its gradient is not finite; the last checkpoint is kept: lower --lr, --alpha.")
         optimizer.step()
         optimizer.zero_grad()
-        figures.append([*sums.tolist(), grad_norm.item()])
-    names = ["policy_loss", "self_reward_loss", "kl", "clip_fraction", "logp_mismatch", "grad_norm"]
-    means = [sum(column) / config.updates for column in zip(*figures)]
-    return dict(zip(names, means))
+        updates.append([*sums.tolist(), grad_norm.item()])
+    means = [sum(column) / config.updates for column in zip(*updates)]
+    return dict(zip([*seen, "grad_norm"], means))
 
 
 # ----------------------------------------------------------------------------------- self-verification, votes
 
 
 def verification_metrics(self_rewards, rewards):
-    """How well unclipped self-rewards (N,) tell right from wrong solutions (rewards (N,) 0/1), on the CPU.
+    """How well unclipped self-rewards tell right from wrong (rewards 0/1), both (N,) of complete solutions,
+    on a CPU.
 
-    A self-reward above 0.5 says «right». tpr, tnr: accuracy on the right, on the wrong solutions. f1: their
-    harmonic mean (the paper's self-verification F1). auroc: chance that a right solution has a higher one
-    than a wrong one, ties count half. ece: `calibration_error`. nan where a class is empty."""
+    Above 0.5 says «right». tpr, tnr: accuracy on the right, on the wrong solutions. f1: their harmonic mean
+    (the paper's self-verification F1). auroc: chance that a right solution has a higher one than a wrong one,
+    ties count half. ece: `calibration_error`. nan where a class is empty."""
     is_right = rewards > 0.5
     right = self_rewards[is_right].double()
     wrong = self_rewards[~is_right].double().sort().values
@@ -760,29 +771,29 @@ def verification_metrics(self_rewards, rewards):
     below = torch.searchsorted(wrong, right).double()  # how many wrong ones lie below each right one
     up_to = torch.searchsorted(wrong, right, right=True).double()
     pairs_won = (below + up_to) / 2
-    auroc = pairs_won.mean() / torch.tensor(len(wrong))
+    auroc = pairs_won.mean() / torch.tensor(len(wrong))  # a tensor, so that 0/0 is nan
     return {"f1": f1, "tpr": tpr, "tnr": tnr, "auroc": auroc, "ece": calibration_error(self_rewards, rewards)}
 
 
 def vote(classes, weights, rewards, members):
-    """Expected reward (P,) of the answer with the largest summed weight, averaged over subsets; ties share
-    it.
+    """What voting with k of the n samples earns on average, (P,): the reward of the answer with most weight.
 
-    classes (P, n): index < n of the sample's answer among equivalent ones, −1 for no answer, which casts no
-    vote; weights (P, n) ≥ 0: 1 for a majority vote, the clipped self-reward for a weighted one; members (S,
-    n): `subsets`. With each sample its own class and the self-reward as weight this is best-of-n."""
+    classes (P, n): equal numbers < n are equivalent answers, −1 is none and casts no vote; weights (P, n) ≥
+    0: 1 for a majority vote, the clipped self-reward for a weighted one; members (S, n): 0/1, which k samples
+    each of S trials uses (`subsets`). A tie shares its reward. With a class of its own for each sample this
+    is best-of-n."""
     n = classes.size(1)
-    belongs = F.one_hot(classes + 1, n + 1)[..., 1:].double()  # (P, n, C): does this sample give this answer?
+    belongs = F.one_hot(classes + 1, n + 1)[..., 1:].double()  # (P, n, C): is this its answer?
     weighted = belongs * weights[..., None]
-    votes = members @ belongs  # (P, S, C)
+    votes = members @ belongs  # (P, S, C): how many in each trial
     total = members @ weighted
     total = torch.where(votes > 0, total, -torch.inf)
     best = total.amax(-1, keepdim=True)
     wins = (votes > 0) & (total >= best - 1e-9)  # several in a tie, none where nobody has an answer
     wins = wins.double()
     rewarded = belongs * rewards[..., None]
-    right = rewarded.sum(1) / belongs.sum(1).clamp(min=1)  # (P, C): is this answer right?
-    credit = wins * right[:, None]
+    of_answer = rewarded.sum(1) / belongs.sum(1).clamp(min=1)  # (P, C)
+    credit = wins * of_answer[:, None]
     share = credit.sum(-1) / wins.sum(-1).clamp(min=1)  # (P, S)
     return share.mean(1)
 
@@ -919,7 +930,7 @@ def add_prompts(rows, policy, config, name):
     needed = max(len(row["prompt"]) for row in kept) + config.max_response_tokens + 1
     there = getattr(policy.model.config, "max_position_embeddings", math.inf)
     if needed > there:
-        fail(f"The longest prompt of {name} and its solution may take {needed} positions, the model has {there}; "
+        fail(f"The longest prompt of {name} with its solution may take {needed} positions, of {there}; "
              "lower --max_response_tokens or --max_prompt_tokens.")
     return kept
 
@@ -1065,7 +1076,7 @@ def chosen_logps(head, hidden, targets, temperature):
 
 def outside_clip(logps, old_logps, mask, clip_low, clip_high):
     """(B, T) True on response tokens whose ratio has left the clip's range, on either side."""
-    ratio = (logps.detach() - old_logps).exp()
+    ratio = importance_ratio(logps.detach(), old_logps, mask)
     return ((ratio < 1 - clip_low) | (ratio > 1 + clip_high)) & mask
 
 
@@ -1186,11 +1197,11 @@ def solve(policy, problems, config, name="", reference=None):
     solutions = sample_together(policy, prompts, n, u, config)
     responses, c_ref, seconds = solutions.responses(), policy.c_ref, lap() / len(u)
     if config.exact_reference:
-        _, c_ref = score(reference, repeated(prompts, n), responses, policy.token, config)
+        _, c_ref = score(reference, repeated(prompts, n), responses, policy.zc, config)
     self_rewards = self_reward_of(solutions.logp_zc, c_ref, config).tolist()
     texts = policy.tokenizer.batch_decode(responses, skip_special_tokens=True)
-    columns = zip(repeated(problems, n), texts, responses, solutions.complete.tolist(), solutions.logp_zc.tolist(),
-                  self_rewards)
+    columns = zip(repeated(problems, n), texts, responses, solutions.complete.tolist(),
+                  solutions.logp_zc.tolist(), self_rewards)
     return [{"data": name, "problem": row["problem"], "gold": row["answer"], "response": text,
              "answer": extract_answer(text) if complete else None,  # what is cut has not given its answer yet
              "reward": reward(text, row["answer"]) if complete else 0.0, "self_reward": number(self_reward),
@@ -1244,6 +1255,7 @@ def step_figures(step, batch, solutions, self_rewards, losses, seconds, config):
     metrics = verification_metrics(self_rewards[complete], rewards[complete])
     logp_right, logp_wrong = logp_zc[right], logp_zc[wrong]
     tokens, of_prompts = sum(map(len, batch.responses)), sum(map(len, batch.prompts))
+    device, on_gpu = batch.rewards.device, batch.rewards.device.type not in ("cpu", "mps")
     return {"step": step, "reward": rewards.mean().item(),
             "reward_std": rewards.view(-1, config.group_size).std(1).mean().item(), **losses, "lr": config.lr,
             "response_tokens": tokens / len(rewards), "complete": complete.double().mean().item(),
@@ -1253,7 +1265,7 @@ def step_figures(step, batch, solutions, self_rewards, losses, seconds, config):
             "seconds": sum(seconds.values()), **seconds,
             "sample_tokens_per_s": tokens / seconds["sample_seconds"],
             "train_tokens_per_s": (tokens + of_prompts) / seconds["train_seconds"],
-            **peak_memory(batch.rewards.device)}
+            **({"peak_memory_gib": torch.accelerator.max_memory_allocated(device) / 2**30} if on_gpu else {})}
 
 
 def show(bar, figures, rollouts, config):
@@ -1272,11 +1284,12 @@ def shown(value, digits=2):
 def print_table(rows):
     """Evaluation rows, first and last of each data set, with half-widths of their 95% intervals."""
     n, table = rows[-1]["n"], []
+    names = ["mean@1", f"pass@{n}", f"maj@{n}", f"weighted@{n}", f"best@{n}", "f1", "auroc", "ece"]
     for data in dict.fromkeys(row["data"] for row in rows):
         of_data = [row for row in rows if row["data"] == data]
         for row in of_data[:1] + of_data[1:][-1:]:
             table.append({"data": data[-24:], "step": row["step"]})
-            for name in ("mean@1", f"pass@{n}", f"maj@{n}", f"weighted@{n}", f"best@{n}", "f1", "auroc", "ece"):
+            for name in names:
                 low, high = row.get(f"{name}_ci") or (0, 0)
                 table[-1][name] = shown(row[name], 3) + (f" ±{(high - low) / 2:.3f}" if high > low else "")
     say("\n" + pandas.DataFrame(table).to_string(index=False))
@@ -1326,7 +1339,7 @@ def load_model(name, device, dtype, seed):
     if kinds != {"full_attention"}:
         fail(f"{name} has layers of kind {', '.join(sorted(kinds))}; only full attention is supported.")
     if model.get_input_embeddings().weight.size(0) < len(tokenizer):
-        fail(f"{name} has fewer embeddings than its tokenizer tokens ({len(tokenizer)}); give both of one model.")
+        fail(f"{name} has fewer embeddings than its tokenizer tokens ({len(tokenizer)}); give one model's.")
     for module in model.modules():  # a policy that changes at every look has no log-probabilities to speak of
         for dropout in ("p", "attention_dropout"):
             if isinstance(getattr(module, dropout, None), float):
@@ -1389,7 +1402,7 @@ def choose_token(wanted, model, tokenizer, eos_ids):
         token = next((known[token] for token in UNUSED_TOKENS if token in known), len(tokenizer))
         if token >= rows:  # every row is taken: add one
             token, rows = rows, rows + 1
-            model.resize_token_embeddings(rows)
+            add_embeddings(model, rows)
     elif wanted.removeprefix("-").isdecimal() and wanted.isascii() and len(wanted) < 12:
         token = int(wanted)
     else:
@@ -1404,20 +1417,26 @@ def choose_token(wanted, model, tokenizer, eos_ids):
     return token
 
 
+def add_embeddings(model, rows):
+    """Let the model have `rows` embeddings; the new ones are drawn alike in the policy and its reference."""
+    torch.manual_seed(seed_of("embeddings"))
+    model.resize_token_embeddings(rows)
+
+
 def measure_c_ref(policy, problems, config):
     """(mean, std) of log π_ref(z_c|x,y) over solutions of the starting model, nats; a cut one is given its
     EOS.
 
     Refused if the model says z_c in these solutions: it must be a token that means nothing yet."""
-    model, token, eos_ids = policy.model, policy.token, policy.eos_ids
+    model, zc, eos_ids = policy.model, policy.zc, policy.eos_ids
     prompts = [row["prompt"] for row in problems_of_step(problems, 0, config)][:32]
     u = uniforms(len(prompts) * config.group_size, config.max_response_tokens, "c_ref", config.seed)
     solutions = sample_together(policy, prompts, config.group_size, u, config)
     responses = [r if r[-1] in eos_ids else r + eos_ids[:1] for r in solutions.responses()]
-    said, of = sum(r.count(token) for r in responses), sum(map(len, responses))
+    said, of = sum(r.count(zc) for r in responses), sum(map(len, responses))
     if said > 5 + 3 * of / model.get_input_embeddings().weight.size(0):  # clearly more than uniform noise
-        fail(f"The model itself says token {token} ({said} times in {of}); choose a --token it never uses.")
-    _, logp_zc = score(model, repeated(prompts, config.group_size), responses, token, config)
+        fail(f"The model itself says token {zc} ({said} times in {of}); choose a --token it never uses.")
+    _, logp_zc = score(model, repeated(prompts, config.group_size), responses, zc, config)
     return logp_zc.mean().item(), logp_zc.std().item()
 
 
@@ -1431,7 +1450,7 @@ def report_c_ref(c_ref, std, config):
         say(f"warning: log Z = {log_z:.2f} is not close to 0, so no policy reaches a self-reward of 1; "
             + (f"raise --beta to {enough:.2f}" if c_ref < -5 else "choose a rarer --token"), sys.stderr)
     if std is not None and beta * std > 0.25 and not config.exact_reference:
-        say(f"warning: log π_ref(z_c) spreads by {beta * std:.2f} in units of reward: too much for one constant; "
+        say(f"warning: log π_ref(z_c) spreads by {beta * std:.2f} of a reward: too much for a constant; "
             "choose another --token or use --exact_reference", sys.stderr)
 
 
@@ -1555,20 +1574,13 @@ def rows_that_fit(model, slots):
     c, device = model.config, model.device
     head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
     heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
-    size = 2 * c.num_hidden_layers * heads * head * next(model.parameters()).element_size()  # bytes a token
+    size = 2 * c.num_hidden_layers * heads * head * 2  # bytes a token, in bfloat16
     if device.type in ("cpu", "mps"):
-        return max(1, min(512, 2**32 // (size * slots)))
+        return max(1, min(512, 2**32 // (2 * size * slots)))
     torch.accelerator.empty_cache()  # what the last update left reserved is free for the cache
     to_come = sum(2 * p.numel() for p in model.parameters() if isinstance(p, DTensor))  # still to be gathered
     free = torch.accelerator.get_memory_info(device)[0] - to_come
     return max(1, int(0.6 * free / (size * slots)))
-
-
-def peak_memory(device):
-    """{"peak_memory_gib": …} of an accelerator that keeps count."""
-    if device.type in ("cpu", "mps"):
-        return {}
-    return {"peak_memory_gib": torch.accelerator.max_memory_allocated(device) / 2**30}
 
 
 # ------------------------------------------------------------------------------------------ several processes
@@ -1625,13 +1637,16 @@ def shard(model):
 
 def rank_share(batches):
     """This process's share of the micro-batches. Each pass through a sharded model is a meeting of all
-    processes, so the largest batches are halved until they come out even."""
+    processes, so the largest are halved, or if all are single rows the shortest joined, until they come out
+    even."""
     batches = list(batches)
     while len(batches) % WORLD and max(map(len, batches)) > 1:
         largest = max(batches, key=len)
         batches.remove(largest)
         half = len(largest) // 2
         batches += [largest[:half], largest[half:]]
+    while len(batches) % WORLD and len(batches) > WORLD:
+        batches.append(batches.pop() + batches.pop())
     return batches[RANK::WORLD]
 
 
@@ -1661,7 +1676,7 @@ def sample_together(policy, prompts, group_size, u, config):
     if sharded:
         model.set_reshard_after_forward(False)  # gathered once, for all tokens
     with progress(desc="sampling", unit=" tokens", leave=False, delay=2) as bar:  # shown after 2 s
-        solutions = sample(model, mine, group_size, u, policy.eos_ids, policy.token, config.temperature,
+        solutions = sample(model, mine, group_size, u, policy.eos_ids, policy.zc, config.temperature,
                            config.sample_rows, bar.update)
     if sharded:
         model.set_reshard_after_forward(True)
@@ -1745,7 +1760,7 @@ def append_log(path, *rows):
             file.write(json_lines(rows))
 
 
-def read_log(path, step=math.inf, keys=()):
+def cut_log(path, step=math.inf, keys=()):
     """A log's rows up to `step`, all with `keys`. Later ones and a torn last line are cut off: they will be
     repeated."""
     if not path.exists():
@@ -1789,8 +1804,8 @@ def prepare(config):
     eval_sets = {name: load_problems(name, False, config) for name in eval_names}
     step, dtype, c_ref, std, warm = 0, None, config.c_ref, None, out / "warm_start"
     if saved:
-        step, dtype, c_ref, std = read_json(saved / "laser.json", lambda stored: (
-            int(stored["step"]), str(stored["param_dtype"]), float(stored["laser"]["c_ref"]), stored["c_ref_std"]))
+        step, dtype, c_ref, std = read_json(saved / "laser.json", lambda stored: (int(stored["step"]), str(
+            stored["param_dtype"]), float(stored["laser"]["c_ref"]), stored["c_ref_std"]))
     elif config.resume:
         say(f"there is no checkpoint in {out} yet: its run begins again", sys.stderr)
     source = warm if warm.exists() else config.model
@@ -1799,7 +1814,7 @@ def prepare(config):
     model, size = policy.model, policy.model.num_parameters()
     problems = add_prompts(problems, policy, config, config.data)
     eval_sets = {name: add_prompts(rows, policy, config, name) for name, rows in eval_sets.items()}
-    say(f"{config.model}: {size:,} {dtype} parameters on {WORLD} × {device}; z_c is token {policy.token}; "
+    say(f"{config.model}: {size:,} {dtype} parameters on {WORLD} × {device}; z_c is token {policy.zc}; "
         f"{len(problems)} problems; seed {config.seed}, run in {out}")
     weights = None
     if config.warm_start_steps and source != warm:
@@ -1829,18 +1844,18 @@ def prepare(config):
     if config.kl or config.exact_reference:  # the starting model, frozen
         start = str(warm) if config.warm_start_steps else config.model
         reference, _ = load_model(start, device, dtype if device.type == "cpu" else "bfloat16", config.seed)
-        reference.resize_token_embeddings(model.get_input_embeddings().weight.size(0))
+        add_embeddings(reference, model.get_input_embeddings().weight.size(0))
         reference.requires_grad_(False)
     for name in ("metrics", "samples"):
-        read_log(out / f"{name}.jsonl", step)  # which cuts off what will be repeated
-    results = read_log(out / "eval.jsonl", step, ("data", "n"))
+        cut_log(out / f"{name}.jsonl", step)  # which cuts off what will be repeated
+    results = cut_log(out / "eval.jsonl", step, ("data", "n"))
     tracker = importlib.import_module(config.track) if config.track and RANK == 0 else None
     if tracker:
         tracker.init(project="laser", name=out.name, config=dataclasses.asdict(config))
     return types.SimpleNamespace(
         policy=policy._replace(c_ref=c_ref), optimizer=optimizer, reference=reference, problems=problems,
-        eval_sets=eval_sets, first_step=step, saved_step=step if saved else None, results=results, c_ref_std=std,
-        out=out, lock=lock, tracker=tracker)
+        eval_sets=eval_sets, first_step=step, saved_step=step if saved else None, results=results,
+        c_ref_std=std, out=out, lock=lock, tracker=tracker)
 
 
 def default_out(model):
@@ -1927,7 +1942,7 @@ def save(run, step, config):
         weights = sharded_state.get_model_state_dict(model, options=WHOLE)
         weights = {name: x for name, x in weights.items() if name in names}
     moments = sharded_state.get_optimizer_state_dict(model, run.optimizer, options=WHOLE)
-    lasting = {key: getattr(config, key) for key in LASTING} | {"token": policy.token, "c_ref": policy.c_ref}
+    lasting = {key: getattr(config, key) for key in LASTING} | {"token": policy.zc, "c_ref": policy.c_ref}
     dtype = str(model.dtype).removeprefix("torch.")
     metadata = {"step": step, "c_ref_std": run.c_ref_std, "param_dtype": dtype, "laser": lasting}
 
@@ -1956,8 +1971,8 @@ def evaluate(run, step, config, stop=()):
     n, path, kept = config.eval_n, run.out / "samples.jsonl", {}
     if [row["data"] for row in run.results if row["step"] == step] == list(run.eval_sets):
         return
-    run.results[:] = read_log(run.out / "eval.jsonl", step - 1)
-    known = [row for row in read_log(path, keys=("data", "problem", "gold")) if row["step"] == step]
+    run.results[:] = cut_log(run.out / "eval.jsonl", step - 1)
+    known = [row for row in cut_log(path, keys=("data", "problem", "gold")) if row["step"] == step]
     for name, problems in run.eval_sets.items():
         kept[name] = [row for row in known if row["data"] == name]
         asked = [(row["problem"], row["answer"]) for row in repeated(problems, n)]
@@ -1986,8 +2001,8 @@ def evaluate(run, step, config, stop=()):
 def load_grader(config):
     """The Policy of a trained --model, if it is known how it grades itself."""
     if config.token is None or config.c_ref is None:
-        fail(f"{config.model} is no checkpoint of this program: its z_c is unknown; give --token and --c_ref (and "
-             "--beta).")
+        fail(f"{config.model} is no checkpoint of this program: its z_c is unknown; give --token and --c_ref "
+             "(and --beta).")
     device, dtype = choose_device(config.device), config.param_dtype
     if dtype == "auto":
         dtype = "float32" if device.type == "cpu" else "bfloat16"
@@ -2013,7 +2028,8 @@ def ask(config):
     for c in ranked:
         best = max(voters[c], key=trust.__getitem__)
         said, votes = samples[best]["response"].strip(), f"{len(voters[c])} of {len(samples)} votes"
-        say(f"{samples[c]['answer']}: {votes}, self-reward {total[c]:.2f} in all, {trust[best]:.2f} for\n    {said}")
+        say(f"{samples[c]['answer']}: {votes}, self-reward {total[c]:.2f} in all, {trust[best]:.2f} for")
+        say(f"    {said}")
     if ranked:  # the best guess of the chance to be right: the mean self-reward of the solutions that say so
         confidence = total[ranked[0]] / len(voters[ranked[0]])
         say(f"weighted vote: {samples[ranked[0]]['answer']}, confidence {confidence:.2f}")
@@ -2042,7 +2058,7 @@ def score_file(config):
     responses = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
     for ids, row in zip(responses, rows):
         ids.append(row["last_token"] if row.get("last_token") in policy.eos_ids else policy.eos_ids[0])
-    _, logp_zc = score(policy.model, prompts, responses, policy.token, config)
+    _, logp_zc = score(policy.model, prompts, responses, policy.zc, config)
     values = zip(logp_zc.tolist(), self_reward_of(logp_zc, policy.c_ref, config).tolist())
     for row, (at_zc, value) in zip(rows, values):
         cut = row.get("complete") is False  # its last token was not EOS, so there is nothing to read
@@ -2063,21 +2079,22 @@ def evaluate_only(config):
         join(choose_device(config.device))
     stored = Path(config.model) / "laser.json"
     step = read_json(stored, lambda metadata: int(metadata["step"])) if stored.exists() else 0
-    if any(row["step"] != step for row in read_log(out / "samples.jsonl")):
+    if any(row["step"] != step for row in cut_log(out / "samples.jsonl")):
         fail(f"{out} holds the evaluation of another step of {config.model}; name another folder with --out.")
     policy = load_grader(config)
     sets = {name: load_problems(name, False, config) for name in config.eval_data}
     sets = {name: add_prompts(rows, policy, config, name) for name, rows in sets.items()}
-    run = types.SimpleNamespace(policy=policy, eval_sets=sets, reference=None, results=[], tracker=None, out=out,
-                                lock=take_lock(out))
+    run = types.SimpleNamespace(policy=policy, eval_sets=sets, reference=None, results=[], tracker=None,
+                                out=out, lock=take_lock(out))
     write_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
     write_text(out / "eval.jsonl", "")
     evaluate(run, step, config)
     rows = list(run.results)
     if len(rows) > 1:
         mean = pandas.DataFrame(rows)[[key for key in rows[0] if f"{key}_ci" in rows[0]]].mean(skipna=False)
-        of_all = {"step": step, "data": "mean", "problems": sum(row["problems"] for row in rows), "n": config.eval_n}
-        run.results.append({**of_all, **{key: number(value) for key, value in mean.items()}})
+        of_all = {"step": step, "data": "mean", "problems": sum(row["problems"] for row in rows)}
+        means = {key: number(value) for key, value in mean.items()}
+        run.results.append({**of_all, "n": config.eval_n, **means})
         log(run, "eval.jsonl", run.results[-1])
     print_table(run.results)
     for row in rows:
@@ -2105,7 +2122,6 @@ def check(config):
     solutions = min(config.prompts_per_step, 32) * config.group_size
     wrong = [
         (config.temperature > 100, "--temperature must be at most 100."),
-        (config.group_size < 2, "--group_size must be 2 or more: GRPO compares a problem's solutions."),
         (config.clip_low in (0, 1), "--clip_low must lie between 0 and 1."),
         (config.c_ref is not None and not -math.inf < config.c_ref < 0,
          "--c_ref is a log-probability: it must be negative."),
@@ -2141,35 +2157,43 @@ def parse(arguments):
 
     parser = HfArgumentParser(Config, prog="laser.py", description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.error = refuse
-    flags = parser.parse_args(arguments)
-    model, here = Path(flags.model), Path(__file__).parent
-    if flags.model.endswith(".json") and not model.exists() and (here / model).exists():
-        model = here / model
-    stored, settings = Path(flags.out or default_out(str(model))) / "config.json", []
-    if flags.resume and stored.exists():
-        settings.append((stored, read_json(stored)))  # what the flags leave open is as the run was started
-    elif flags.model.endswith(".json") or (model / "laser.json").exists():
-        source = model if flags.model.endswith(".json") else model / "laser.json"
-        if not source.is_file():
-            fail(f"There is no file {source}; give a .json architecture, a folder or a hub id.")
-        with explained(f"{source} is not a JSON object with a `laser` object in it (ERROR); mend it."):
-            settings.append((source, dict(json.loads(source.read_text("utf-8")).get("laser", {}))))
+
+    def reading(*layers):
+        """The flags, over the settings of the layers (source, values), of which the later ones take
+        precedence."""
+        for source, values in layers:  # argparse reads words that are defaults as it reads flags
+            values = {key: x for key, x in values.items() if x is not None}
+            words = {key: list(map(str, x)) if isinstance(x, list) else str(x) for key, x in values.items()}
+            unknown = sorted(set(words) - {f.name for f in dataclasses.fields(Config)})
+            if unknown:
+                fail(f"In {source}: there is no setting {', '.join(unknown)}; see --help.")
+            parser.set_defaults(**words)
+            try:
+                parser.parse_args(arguments)
+            except UserError as error:
+                fail(f"In {source}: {error}", error)
+        return parser.parse_args(arguments)
+
+    flags, own, here = reading(), [], Path(__file__).parent
     if flags.config:
         with explained(f"Cannot read {flags.config} (ERROR); give a yaml or json file of settings."):
-            settings.append((flags.config, dict(yaml.safe_load(Path(flags.config).read_text("utf-8")))))
-    for source, values in settings:
-        # argparse reads words that are defaults as it reads flags: so types are checked alike
-        values = {key: x for key, x in values.items() if x is not None}
-        words = {key: list(map(str, x)) if isinstance(x, list) else str(x) for key, x in values.items()}
-        unknown = sorted(set(words) - set(vars(flags)))
-        if unknown:
-            fail(f"In {source}: there is no setting {', '.join(unknown)}; see --help.")
-        parser.set_defaults(**words)
-        try:
-            flags = parser.parse_args(arguments)
-        except UserError as error:
-            fail(f"In {source}: {error}", error)
-    return Config(**{**vars(flags), "model": str(model) if model.suffix == ".json" else flags.model})
+            own = [(flags.config, dict(yaml.safe_load(Path(flags.config).read_text("utf-8"))))]
+    stored = Path(flags.out or default_out(flags.model)) / "config.json"
+    if flags.resume and stored.exists():
+        flags = reading((stored, read_json(stored)), *own)  # what is left open is as the run was started
+    else:
+        flags = reading(*own)  # which may name the model
+        source = Path(flags.model) if flags.model.endswith(".json") else Path(flags.model) / "laser.json"
+        if source.suffix == ".json" and not source.exists() and (here / source).exists():
+            source = here / source
+        if source.is_file():
+            with explained(f"{source} is not a JSON object with a `laser` object in it (ERROR); mend it."):
+                laser = dict(json.loads(source.read_text("utf-8")).get("laser", {}))
+            flags = reading((source, laser), *own)
+        elif flags.model.endswith(".json"):
+            fail(f"There is no file {source}; give a .json architecture, a folder or a hub id.")
+        flags.model = str(source) if flags.model.endswith(".json") else flags.model
+    return Config(**vars(flags))
 
 
 def keep_freed_memory():
@@ -2197,11 +2221,6 @@ def main(arguments=None):
         if once_more:
             signal.signal(which, signal.SIG_DFL)
 
-    def watch_signals():
-        for which in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(which, on_signal)
-        return stop
-
     try:
         config = parse(sys.argv[1:] if arguments is None else arguments)
         check(config)
@@ -2212,7 +2231,10 @@ def main(arguments=None):
         elif config.eval_only:
             evaluate_only(config)
         else:
-            train(config, watch_signals)
+            run = prepare(config)
+            for which in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(which, on_signal)
+            train(run, config, stop)
             if dist.is_initialized():
                 dist.destroy_process_group()
     except KeyboardInterrupt:  # before training, or at test time

@@ -909,6 +909,14 @@ def test_load_model__a_real_folder_on_real_problems(kind, tmp_path, capsys):
     assert [row["data"].endswith("aime25.jsonl") for row in lines(tmp_path / "out" / "eval.jsonl")] == [True, True]
 
 
+def test_add_embeddings__policy_and_reference_get_the_same_row():
+    one, two = tiny_model(), tiny_model()
+    for model in (one, two):
+        torch.rand(5)  # whatever has been drawn before
+        laser.add_embeddings(model, V + 1)
+    assert all(torch.equal(p, q) for p, q in zip(one.parameters(), two.parameters()))
+
+
 def test_measure_c_ref__reads_after_an_eos_that_a_cut_solution_is_given(given):
     policy, row, _, responses, _ = given
     mean, std = laser.measure_c_ref(policy, [row], Config(prompts_per_step=1, group_size=4))
@@ -998,6 +1006,20 @@ def assert_like(rows, others):
         for key in ("policy_loss", "self_reward_loss", "log_z"):
             assert row[key] == other[key] or row[key] == pytest.approx(other[key], abs=1e-4), key
         assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+
+
+@pytest.mark.parametrize("world", [2, 3, 4, 7])
+def test_rank_share__is_even_and_complete(world, monkeypatch):
+    """Each pass through a sharded model is a meeting: all processes must make equally many."""
+    monkeypatch.setattr(laser, "WORLD", world)
+    for sizes in ([1] * 9, [1] * 8, [5, 3, 1], [16], [2] * 11, [1] * world):
+        ids = iter(range(100))
+        batches, shares = [[next(ids) for _ in range(size)] for size in sizes], []
+        for rank in range(world):
+            monkeypatch.setattr(laser, "RANK", rank)
+            shares.append(laser.rank_share(batches))
+        assert len({len(share) for share in shares}) == 1
+        assert sorted(i for share in shares for batch in share for i in batch) == list(range(sum(sizes)))
 
 
 def test_processes__two_take_the_steps_of_one_and_one_goes_on_where_they_stopped(finished, tmp_path):
@@ -1212,8 +1234,9 @@ def test_train__a_long_run_grows_neither_in_memory_nor_in_open_files(tmp_path, m
         real(*arguments)
 
     monkeypatch.setattr(laser, "append_log", measured)
-    laser.train(laser.parse(["--warm_start_steps", "0", "--steps", "500", "--prompts_per_step", "2", "--group_size", "2", "--max_response_tokens", "6",
-                             "--c_ref", "-8", "--eval_every", "0", "--save_every", "100", "--out", str(tmp_path / "soak")]))
+    config = laser.parse(["--warm_start_steps", "0", "--steps", "500", "--prompts_per_step", "2", "--group_size", "2", "--max_response_tokens", "6",
+                             "--c_ref", "-8", "--eval_every", "0", "--save_every", "100", "--out", str(tmp_path / "soak")])
+    laser.train(laser.prepare(config), config)
     (early, files), late = sizes[60], sizes[300:]
     assert len(sizes) == 500 and max(f for _, f in late) <= files
     assert statistics.mean(r for r, _ in late) < early + 4 * 2**20
@@ -1362,6 +1385,22 @@ def test_parse__config_file_stands_between_the_model_file_and_the_flags(tmp_path
                         ("self_loss: mae", "--self_loss must be one of mse, ce"), ("- 1", "Cannot read"), ("a: [", "Cannot read")):
         file.write_text(text)
         assert here("--config", file) == 2 and words in capsys.readouterr().err
+
+
+def test_parse__model_may_stand_in_the_config_file_or_in_the_run_that_is_resumed(finished, tmp_path, monkeypatch):
+    (tmp_path / "arch.json").write_text('{"model_type": "qwen2", "laser": {"steps": 7, "lr": 0.5}}')
+    (tmp_path / "mine.yaml").write_text(f"model: {tmp_path / 'arch.json'}\nlr: 0.25\n")
+    config = laser.parse(["--config", str(tmp_path / "mine.yaml"), "--beta", "0.3"])
+    assert (config.model, config.steps, config.lr, config.beta) == (str(tmp_path / "arch.json"), 7, 0.25, 0.3)
+    assert config.data == Config().data  # nothing of the tiny model's settings
+    (tmp_path / "hub.yaml").write_text("model: Qwen2.5-7B\n")
+    assert laser.parse(["--config", str(tmp_path / "hub.yaml")]) == dataclasses.replace(
+        Config(), model="Qwen2.5-7B", config=str(tmp_path / "hub.yaml"))
+    shutil.copytree(finished[0], tmp_path / "run")
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps({**stored, "model": "elsewhere/model", "data": "x.jsonl"}))
+    resumed = laser.parse(["--resume", "--out", str(tmp_path / "run")])
+    assert (resumed.model, resumed.data, resumed.steps) == ("elsewhere/model", "x.jsonl", 4)
 
 
 def test_parse__defaults_then_the_file_then_the_flags():
