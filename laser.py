@@ -33,6 +33,7 @@ import ctypes
 import dataclasses
 import datetime
 import functools
+import gzip
 import hashlib
 import importlib
 import itertools
@@ -40,6 +41,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -69,7 +71,7 @@ from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from verify import extract_answer, group, reward
+from verify import checkable, extract_answer, group, reward
 
 # ========================================================================================== Part I: the story
 # --------------------------------------------------------------------------------------------------- settings
@@ -97,14 +99,16 @@ class Config:
     # model and data
     model: str = knob("tiny_config.json", "hub id, folder, or .json of an architecture (random weights)")
     config: str | None = knob(None, "yaml or json file of settings; flags take precedence over it")
-    data: str = knob("zwhe99/DeepMath-103K", "training problems: hub id, json/parquet/csv file, or `pairs`")
+    data: str = knob("zwhe99/DeepMath-103K", "training problems: file, hub id[:config[:split]], or `pairs`")
     eval_data: list[str] = knob(
         ["HuggingFaceH4/MATH-500", "math-ai/aime24", "math-ai/aime25", "math-ai/amc23"],
         "held-out problems, one or more, as --data")
-    problem_column: str | None = knob(None, "column of the problem (default: problem, question or prompt)")
-    answer_column: str | None = knob(None, "column of the answer (default: answer, final_answer or solution)")
-    prompt_suffix: str = knob("Please reason step by step, and put your final answer within \\boxed{}.",
-                              "appended to every problem, on a line of its own")
+    problem_column: str | None = knob(None, "column of problems or messages, a.b in dicts (default: by name)")
+    answer_column: str | None = knob(None, "column of answers, a.b for dicts (default: by name)")
+    prompt_suffix: str | None = knob(None, "line after each problem (default: to box the answer)")
+    template_kwargs: str = knob("{}", "JSON object of variables for the chat template")
+    date: str | None = knob(None, "day that a chat template may write (default: the run's first)")
+    reward: str | None = knob(None, "module:function of (response, gold) → 0 … 1 in place of the verifier")
     max_prompt_tokens: AtLeastOne = knob(2048, "problems with a longer prompt are dropped, tokens")
     out: str | None = knob(None, "folder of the run (default: runs/<model name>)")
     resume: bool = knob(False, "continue the run in --out from its checkpoint")
@@ -122,6 +126,7 @@ class Config:
     sample_rows: Count = knob(0, "solutions sampled at a time (0: from free memory)")
 
     # self-reward
+    end_token: list[str] = knob([], "tokens that end a solution (default: EOS, the chat template's turn end)")
     token: str | None = knob(None, "z_c, a token or its id (default: one that the model never uses)")
     beta: Positive = knob(0.1, "β_v, reward per nat of log π(z_c)")
     c_ref: float | None = knob(None, "mean log π_ref(z_c), nats (default: measured on the starting model)")
@@ -149,6 +154,7 @@ class Config:
     eval_every: Count = knob(200, "evaluate every this many steps besides first and last (0: never)")
     eval_n: AtLeastOne = knob(8, "solutions a problem in evaluation", aliases=["--n"])
     track: Literal["", "trackio", "wandb"] = knob("", "follow the run with this package, too")
+    rollouts_every: Count = knob(50, "write solutions to rollouts.jsonl every this many steps (0: never)")
     save_every: Count = knob(50, "save every this many steps besides the last (0: only at the end)")
 
     # test time, with a trained --model
@@ -189,7 +195,7 @@ def train(run, config, stop=()):
         figures, rollouts = training_step(run.policy, run.optimizer, problems, step, config, run.reference)
         done = step + 1
         log(run, "metrics.jsonl", figures)
-        show(bar, figures, rollouts, config)
+        show(run, bar, figures, rollouts, config)
         if config.save_every and done % config.save_every == 0:
             save(run, done, config)
             saved = done
@@ -228,7 +234,7 @@ def training_step(policy, optimizer, problems, step, config, reference=None):
     seconds["sample_seconds"] = lap()
 
     # 2. Verify.
-    rewards = verify(texts, problems, solutions.complete)
+    rewards = verify(texts, problems, solutions.complete, config)
     seconds["verify_seconds"] = lap()
 
     # 3. The self-rewards: no second pass, as log π(z_c) is known already.
@@ -275,11 +281,12 @@ def schedule(step, config):
     return alpha, tau
 
 
-def verify(texts, problems, complete):
+def verify(texts, problems, complete, config):
     """r_v (B,): 1 for exactly one boxed answer, if right, else 0. A cut solution earns 0 but stays in the
     loss."""
+    judge = reward_function(config, strict=True)
     golds = [row["answer"] for row in problems]
-    rewards = [reward(text, gold, strict=True) for text, gold in zip(texts, golds)]
+    rewards = [judge(text, gold) for text, gold in zip(texts, golds)]
     rewards = torch.tensor(rewards, device=complete.device)
     return torch.where(complete, rewards, 0.0)
 
@@ -772,7 +779,8 @@ def verification_metrics(self_rewards, rewards):
     up_to = torch.searchsorted(wrong, right, right=True).double()
     pairs_won = (below + up_to) / 2
     auroc = pairs_won.mean() / torch.tensor(len(wrong))  # a tensor, so that 0/0 is nan
-    return {"f1": f1, "tpr": tpr, "tnr": tnr, "auroc": auroc, "ece": calibration_error(self_rewards, rewards)}
+    ece, brier = calibration_error(self_rewards, rewards), brier_score(self_rewards, rewards)
+    return {"f1": f1, "tpr": tpr, "tnr": tnr, "auroc": auroc, "ece": ece, "brier": brier}
 
 
 def vote(classes, weights, rewards, members):
@@ -847,57 +855,120 @@ def problems_of_step(problems, step, config):
     return chosen
 
 
+SUFFIX = "Please reason step by step, and put your final answer within \\boxed{}."
+PROBLEMS = ("problem", "question", "prompt", "messages")  # columns by name, in this order; capitals are alike
+ANSWERS = ("answer", "final_answer", "ground_truth", "expected_answer", "reward_model.ground_truth",
+           "solution")
+
+
 def load_problems(name, train, config):
-    """Rows {problem, answer} (built-in ones with a `solution`) of a built-in set, a local file or a hub data
-    set."""
+    """Rows {problem, answer[, messages, solution]} of a built-in set, a local file or a hub data set.
+
+    What cannot be learnt from is dropped and counted: rows without a problem or with a gold that cannot be
+    checked."""
     if name in PAIRS:
         return pair_problems(name, 20000 if train else 200, config.warm_start_right)
     with explained(f"Cannot read {name} (ERROR); check the name, the file and the network."):
-        table = read_table(name, train)
-    columns = []
-    for what, given, known in (("problem", config.problem_column, ("problem", "question", "prompt")),
-                               ("answer", config.answer_column, ("answer", "final_answer", "solution"))):
-        column = given or next((name for name in known if name in table), None)
-        if column not in table:
-            fail(f"{name} has no {what} column {given or 'of a known name'}; name one of {list(table)} with "
-                 f"--{what}_column.")
-        columns.append(table[column])
-    cells = [(problem, "" if answer is None else gold_answer(answer)) for problem, answer in zip(*columns)]
-    rows = [{"problem": problem, "answer": answer} for problem, answer in cells if problem and answer]
-    if len(rows) < len(cells):
-        say(f"{name}: {len(cells) - len(rows)} of {len(cells)} rows dropped, without problem or answer")
+        table, origin = read_table(name, train)
+    problems = column_of(table, name, "problem", config.problem_column, PROBLEMS)
+    answers = column_of(table, name, "answer", config.answer_column, ANSWERS)
+    rows = []
+    for problem, answer in zip(problems, answers):
+        row = {"problem": problem, "answer": "" if answer is None else gold_answer(answer)}
+        if isinstance(problem, list):  # of messages, which go to the chat template as they are
+            row["messages"] = [{key: message[key] for key in ("role", "content")} for message in problem]
+            row["problem"] = problem[-1]["content"] if problem else ""
+        if row["problem"] and (config.reward or checkable(row["answer"])):
+            rows.append(row)
+    total, kept = len(answers), f"{name}: {len(rows)} problems, {origin}"
+    if len(rows) < total:
+        kept += f"; {total - len(rows):,} of {total:,} rows dropped: no problem or no checkable answer"
+    say(kept)
     if not rows:
-        fail(f"{name} has no problem with an answer; give data with at least one.")
+        fail(f"{name} has no problem with a checkable answer; give other data, or name its columns.")
     if not all(isinstance(row["problem"], str) for row in rows):
         fail(f"{name} has problems that are no text; name their column with --problem_column.")
+    guessed = sum(row["answer"].strip().lower() in ("yes", "no", "true", "false") for row in rows)
+    if guessed > 0.1 * len(rows):
+        say(f"warning: {guessed:,} of {len(rows):,} answers of {name} are yes, no, true or false: "
+            "guessing earns half", sys.stderr)
     return rows
 
 
+def column_of(table, name, what, given, known):
+    """The cells of a column: the given one, or the first of a known name. Dots lead into cells that are
+    dicts."""
+    alike = {column.lower(): column for column in table}
+    for path in [given] if given else known:
+        first, *keys = path.split(".")
+        column = first if first in table else alike.get(first.lower())
+        if path in table or column is None:
+            column, keys = path if path in table else None, []
+        if column is None:
+            continue
+        cells = list(table[column])
+        sample_cell = next((cell for cell in cells if cell is not None), None)
+        for key in keys:
+            if not isinstance(sample_cell, dict) or key not in sample_cell:
+                break
+            sample_cell, cells = sample_cell[key], [cell and cell.get(key) for cell in cells]
+        else:
+            if isinstance(sample_cell, dict):
+                inside = ", ".join(f"{path}.{key}" for key in sample_cell)
+                fail(f"Column {path} of {name} holds dicts; name one of {inside} with --{what}_column.")
+            return cells
+    fail(f"{name} has no {what} column {given or 'of a known name'}; name one of {list(table)} with "
+         f"--{what}_column.")
+
+
 def read_table(name, train):
-    """{column: cells} of a file, whose numbers stay as they are written (0.50, 007, NA), or of a hub data
-    set."""
-    path = Path(name)
-    if path.suffix in (".jsonl", ".json", ".parquet", ".csv") and not path.is_file():
-        fail(f"There is no file {name}; give a jsonl, json, parquet or csv file, or a hub id.")
-    if path.suffix == ".csv":
-        return pandas.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig").to_dict("list")
-    if path.suffix == ".parquet":
-        return pyarrow.parquet.read_table(path).to_pydict()
-    if path.suffix in (".jsonl", ".json"):
-        text = path.read_text("utf-8-sig")
-        if not text.lstrip().startswith("["):  # an object a line
-            text = f"[{','.join(line for line in text.split(chr(10)) if line.strip())}]"
-        rows = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
-        return {key: [row.get(key) for row in rows] for key in dict.fromkeys(itertools.chain(*rows))}
-    splits = datasets.load_dataset(name, *(["main"] if name == "openai/gsm8k" else []))
-    wanted = ["train"] if train else ["test", "validation", "train"]
-    rows = splits[next((split for split in wanted if split in splits), next(iter(splits)))]
-    return {column: rows[column] for column in rows.column_names}
+    """({column: cells}, where they come from) of a local file, whose numbers stay as they are written (0.50,
+    007, NA), or of a data set of the hub, `id:config:split`."""
+    path, kind = Path(name), "".join(Path(name).suffixes[-2:]).lower().removesuffix(".gz")
+    kind = "." + kind.rpartition(".")[2]
+    if path.is_file():
+        if kind in (".csv", ".tsv"):
+            separator = "\t" if kind == ".tsv" else ","
+            as_written = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+            table = pandas.read_csv(path, sep=separator, **as_written)
+            return table.to_dict("list"), "all rows"
+        if kind == ".parquet":
+            return pyarrow.parquet.read_table(path).to_pydict(), "all rows"
+        if kind not in (".jsonl", ".json", ".ndjson"):
+            fail(f"{name} is no jsonl, json, csv, tsv or parquet file, plain or .gz; convert it.")
+        with (gzip.open if name.lower().endswith(".gz") else open)(path, "rt", encoding="utf-8-sig") as file:
+            rows = read_objects(file.read())
+        names = dict.fromkeys(itertools.chain(*rows))
+        return {name: [row.get(name) for row in rows] for name in names}, "all rows"
+    if kind in (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".ndjson"):
+        fail(f"There is no file {name}; give a jsonl, json, parquet, csv or tsv file, or a hub id.")
+    source, config, split, *_ = [name, "", ""] if path.exists() else [*name.split(":"), "", ""]
+    splits = datasets.load_dataset(source, config or ("main" if source == "openai/gsm8k" else None))
+    wanted = [split] if split else ["train"] if train else ["test", "validation", "train"]
+    split = next((name for name in wanted if name in splits), None if split else next(iter(splits)))
+    if split is None:
+        fail(f"{name} has no such split; its splits are {', '.join(splits)}.")
+    rows = splits[split]
+    return {column: rows[column] for column in rows.column_names}, f"split {split} of {', '.join(splits)}"
+
+
+def read_objects(text):
+    """The objects of a JSON list, of one object with a list inside, or of JSON lines; numbers as they are
+    written."""
+    exactly = {"parse_int": str, "parse_float": str, "parse_constant": str}
+    try:
+        value = json.loads(text, **exactly)
+    except json.JSONDecodeError:
+        value = [json.loads(line, **exactly) for line in text.split("\n") if line.strip()]
+    if isinstance(value, dict):
+        inside = [x for x in value.values() if isinstance(x, list) and x and isinstance(x[0], dict)]
+        value = inside[0] if len(value) == len(inside) == 1 else [value]  # {"data": […]}
+    return value
 
 
 def gold_answer(value):
-    """The answer in a data set's answer cell, as text: a list's items, what follows `####` (GSM8K), a
-    solution's box."""
+    """The answer in a data set's cell, as text: a list's items, what follows `####` (GSM8K), a solution's
+    box."""
     if isinstance(value, (list, tuple)):
         return ", ".join(map(gold_answer, value))
     text = str(value).strip()
@@ -906,20 +977,58 @@ def gold_answer(value):
     return extract_answer(text) or text
 
 
-def encode_prompts(tokenizer, problems, suffix):
-    """Token ids of each problem as the model is asked it: question and suffix, through any chat template."""
-    texts = [f"{problem}\n{suffix}" if suffix else problem for problem in problems]
-    if not tokenizer.chat_template:
-        return tokenizer(texts)["input_ids"]
-    chats = [[{"role": "user", "content": text}] for text in texts]
-    texts = tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)
-    return tokenizer(texts, add_special_tokens=False)["input_ids"]  # the template has written them already
+def reward_function(config, strict=False):
+    """What judges (response, gold): the verifier, or the user's own function, whose rewards must lie in 0 …
+    1."""
+    if not config.reward:
+        return lambda response, gold: reward(response, gold, strict=strict)
+    with explained(f"--reward {config.reward} cannot be imported (ERROR); give module:function."):
+        module, _, function = config.reward.partition(":")
+        sys.path.insert(0, os.getcwd())
+        judge = getattr(importlib.import_module(module), function)
+
+    def checked(response, gold):
+        with explained(f"--reward {config.reward} failed (ERROR); mend it."):
+            value = float(judge(response, gold))
+        if not 0 <= value <= 1:
+            fail(f"--reward {config.reward} returned {value}; it must return a number from 0 to 1.")
+        return value
+    return checked
+
+
+def encode_prompts(policy, rows, config):
+    """Token ids of each row's problem as the model is asked it: with the suffix, through its chat template,
+    if any."""
+    tokenizer, suffix = policy.tokenizer, config.prompt_suffix
+    texts, chats = [], []
+    for row in rows:
+        line = suffix if suffix is not None else "" if "messages" in row else SUFFIX
+        texts.append(f"{row['problem']}\n{line}" if line else row["problem"])
+        chats.append([*row.get("messages", [{}])[:-1], {"role": "user", "content": texts[-1]}])
+    if tokenizer.chat_template:
+        texts = render(tokenizer, chats, config, add_generation_prompt=True)
+    elif any("messages" in row for row in rows):
+        fail("The data are messages, and the model has no chat template; give problems as text.")
+    prompts = tokenizer(texts, add_special_tokens=not tokenizer.chat_template)["input_ids"]
+    for ids in prompts:  # some tokenizers end whatever they encode
+        while ids and ids[-1] in policy.eos_ids and not tokenizer.chat_template:
+            ids.pop()
+    return prompts
+
+
+def render(tokenizer, chats, config, **options):
+    """The chats as text, through the tokenizer's template; where that writes a date, it is the run's."""
+    day = datetime.date.fromisoformat(config.date) if config.date else datetime.date.today()
+    options = {"date_string": day.strftime("%d %b %Y"), **json.loads(config.template_kwargs), **options}
+    with explained("The chat template of the model does not work (ERROR); mend tokenizer_config.json."):
+        template = re.sub(r"strftime_now\((['\"])(.*?)\1\)", lambda call: repr(day.strftime(call[2])),
+                          tokenizer.get_chat_template())
+        return tokenizer.apply_chat_template(chats, chat_template=template, tokenize=False, **options)
 
 
 def add_prompts(rows, policy, config, name):
     """The rows with their `prompt` token ids; empty and over-long prompts are dropped and counted."""
-    prompts = encode_prompts(policy.tokenizer, [row["problem"] for row in rows], config.prompt_suffix)
-    most = config.max_prompt_tokens
+    prompts, most = encode_prompts(policy, rows, config), config.max_prompt_tokens
     kept = [{**row, "prompt": ids} for row, ids in zip(rows, prompts) if 0 < len(ids) <= most]
     if len(kept) < len(rows):
         dropped = len(rows) - len(kept)
@@ -928,9 +1037,9 @@ def add_prompts(rows, policy, config, name):
         fail(f"Every prompt of {name} is empty in this tokenizer or longer than {most} tokens; raise "
              "--max_prompt_tokens or choose other problems.")
     needed = max(len(row["prompt"]) for row in kept) + config.max_response_tokens + 1
-    there = getattr(policy.model.config, "max_position_embeddings", math.inf)
+    there, why = reach(policy.model.config)
     if needed > there:
-        fail(f"The longest prompt of {name} with its solution may take {needed} positions, of {there}; "
+        fail(f"The longest prompt of {name} with its solution may take {needed} positions; {why} {there}: "
              "lower --max_response_tokens or --max_prompt_tokens.")
     return kept
 
@@ -1048,7 +1157,8 @@ def attention(module, query, key, value, attention_mask, scaling=None, **options
     elif t > 1:
         scores.masked_fill_(torch.ones(t, t, dtype=torch.bool, device=scores.device).triu_(1), -torch.inf)
     weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
-    return (weights.view(b, key.size(1), -1, key.size(2)) @ value).view(b, heads, t, d).transpose(1, 2), None
+    output = weights.view(b, key.size(1), -1, key.size(2)) @ value
+    return output.view(b, heads, t, value.size(3)).transpose(1, 2), None
 
 
 AttentionInterface.register("laser", attention)
@@ -1172,6 +1282,11 @@ def calibration_error(self_rewards, rewards):
     return gaps.abs().sum() / torch.tensor(len(clipped))
 
 
+def brier_score(self_rewards, rewards):
+    """Mean (clip(r_s, 0, 1) − r_v)² over (N,) solutions; nan if N = 0."""
+    return (self_rewards.double().clamp(0, 1) - rewards.double()).square().mean()
+
+
 def log_partition_now(logp_zc, beta):
     """log Z as the trained policy implies it, as π(z_c) = π_ref(z_c) e^(1/β) / Z: 1/Z = 1 − π(z_c) (1 −
     e^(−1/β)).
@@ -1199,12 +1314,12 @@ def solve(policy, problems, config, name="", reference=None):
     if config.exact_reference:
         _, c_ref = score(reference, repeated(prompts, n), responses, policy.zc, config)
     self_rewards = self_reward_of(solutions.logp_zc, c_ref, config).tolist()
-    texts = policy.tokenizer.batch_decode(responses, skip_special_tokens=True)
+    texts, judge = policy.tokenizer.batch_decode(responses, skip_special_tokens=True), reward_function(config)
     columns = zip(repeated(problems, n), texts, responses, solutions.complete.tolist(),
                   solutions.logp_zc.tolist(), self_rewards)
     return [{"data": name, "problem": row["problem"], "gold": row["answer"], "response": text,
              "answer": extract_answer(text) if complete else None,  # what is cut has not given its answer yet
-             "reward": reward(text, row["answer"]) if complete else 0.0, "self_reward": number(self_reward),
+             "reward": judge(text, row["answer"]) if complete else 0.0, "self_reward": number(self_reward),
              "logp_zc": number(logp_zc), "complete": complete, "tokens": len(ids), "last_token": ids[-1],
              "seconds": seconds} for row, text, ids, complete, logp_zc, self_reward in columns]
 
@@ -1249,15 +1364,20 @@ def summarise(samples, n, beta, resamples=500):
 
 
 def step_figures(step, batch, solutions, self_rewards, losses, seconds, config):
-    """A line of metrics.jsonl: what a training step did, and how long it took."""
+    """A line of metrics.jsonl: what a training step did, and how long it took.
+
+    entropy: of the policy per token, at its temperature, by the log-probs of what it drew. equal_groups: the
+    share of groups whose rewards are all equal."""
     rewards, self_rewards, complete = batch.rewards.cpu(), self_rewards.cpu(), solutions.complete.cpu()
     logp_zc, right, wrong = solutions.logp_zc.cpu(), complete & (rewards > 0.5), complete & (rewards <= 0.5)
     metrics = verification_metrics(self_rewards[complete], rewards[complete])
     logp_right, logp_wrong = logp_zc[right], logp_zc[wrong]
     tokens, of_prompts = sum(map(len, batch.responses)), sum(map(len, batch.prompts))
+    stds = rewards.view(-1, config.group_size).std(1)
     device, on_gpu = batch.rewards.device, batch.rewards.device.type not in ("cpu", "mps")
     return {"step": step, "reward": rewards.mean().item(),
-            "reward_std": rewards.view(-1, config.group_size).std(1).mean().item(), **losses, "lr": config.lr,
+            "reward_std": stds.mean().item(), "equal_groups": (stds == 0).double().mean().item(),
+            "entropy": -solutions.logps.sum().item() / tokens, **losses, "lr": config.lr,
             "response_tokens": tokens / len(rewards), "complete": complete.double().mean().item(),
             **{name: number(value) for name, value in metrics.items()},
             "logp_zc_right": number(logp_right.mean()), "logp_zc_wrong": number(logp_wrong.mean()),
@@ -1268,13 +1388,19 @@ def step_figures(step, batch, solutions, self_rewards, losses, seconds, config):
             **({"peak_memory_gib": torch.accelerator.max_memory_allocated(device) / 2**30} if on_gpu else {})}
 
 
-def show(bar, figures, rollouts, config):
-    """The step's figures beside the progress bar and, eight times a run, one of its solutions."""
-    bar.set_postfix(reward=shown(figures["reward"]), f1=shown(figures["f1"]))
-    if (figures["step"] - 1) % max(1, config.steps // 8) == 0:
+def show(run, bar, figures, rollouts, config):
+    """The step's figures beside the bar, one of its solutions eight times a run, all of them in
+    rollouts.jsonl."""
+    step = figures["step"]
+    bar.set_postfix(reward=shown(figures["reward"]), f1=shown(figures["f1"]), refresh=False)
+    if (step - 1) % max(1, config.steps // 8) == 0:
         row, text, r_v, r_s = rollouts[0]
-        bar.write(f"step {figures['step']}: {row['problem'][-200:]!r} → {text[-200:]!r}: reward {r_v:.0f}, "
+        bar.write(f"step {step}: {row['problem'][-200:]!r} → {text[-200:]!r}: reward {r_v:.2g}, "
                   f"self-reward {shown(r_s)}")
+    if config.rollouts_every and step % config.rollouts_every == 0:
+        append_log(run.out / "rollouts.jsonl", *(
+            {"step": step, "problem": row["problem"], "gold": row["answer"], "response": text, "reward": r_v,
+             "self_reward": number(r_s)} for row, text, r_v, r_s in rollouts))
 
 
 def shown(value, digits=2):
@@ -1299,14 +1425,36 @@ def print_table(rows):
 
 
 def architecture(name):
-    """The transformers configuration of a --model."""
-    if not name.endswith(".json"):
-        return AutoConfig.from_pretrained(hub_name(name))
-    settings = json.loads(Path(name).read_text("utf-8"))
-    settings.pop("laser", None)
-    c, tokenizer = AutoConfig.for_model(**settings), character_tokenizer()
-    c.pad_token_id, c.eos_token_id, c.bos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id, None
+    """The transformers configuration of a --model, of its text part if it has others, without any dropout."""
+    if name.endswith(".json"):
+        settings, tokenizer = json.loads(Path(name).read_text("utf-8")), character_tokenizer()
+        settings.pop("laser", None)
+        c = AutoConfig.for_model(**settings)
+        c.pad_token_id, c.eos_token_id, c.bos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id, None
+    else:
+        c = AutoConfig.from_pretrained(hub_name(name))
+    if c.get_text_config() is not c:
+        fail(f"{name} is a model of text and more; give its text-only version, saved on its own.")
+    for key, value in vars(c).items():  # a policy that changes at every look has no log-probabilities
+        if "drop" in key and isinstance(value, (int, float)):
+            setattr(c, key, 0.0)
     return c
+
+
+def reach(c):
+    """(how many positions the sampler follows, what ends there) for a model's configuration."""
+    limits = [(getattr(c, "max_position_embeddings", None), "the model's positions end at")]
+    rope = getattr(c, "rope_parameters", None) or getattr(c, "rope_scaling", None) or {}
+    for scaling in (rope, *(x for x in rope.values() if isinstance(x, dict))):
+        kind = scaling.get("rope_type", scaling.get("type"))
+        if kind in ("longrope", "dynamic"):  # all positions are scaled anew beyond this
+            original = scaling.get("original_max_position_embeddings")
+            original = original or getattr(c, "original_max_position_embeddings", None) or limits[0][0]
+            limits.append((original, f"its {kind} scaling of positions switches at"))
+    kinds = set(getattr(c, "layer_types", None) or ["sliding_attention"])
+    if "sliding_attention" in kinds:
+        limits.append((getattr(c, "sliding_window", None), "its sliding window is"))
+    return min(((limit, why) for limit, why in limits if limit), default=(math.inf, ""))
 
 
 def hub_name(name):
@@ -1326,28 +1474,29 @@ def load_model(name, device, dtype, seed):
     options = {"dtype": getattr(torch, dtype), "attn_implementation": "laser"}
     with explained(f"Cannot load the model {name} (ERROR); give a hub id, the folder of a whole model or a "
                    ".json architecture, and check the network."):
-        if name.endswith(".json"):
-            torch.manual_seed(seed_of("weights", seed))
-            tokenizer = character_tokenizer()
-            with device:
-                model = AutoModelForCausalLM.from_config(architecture(name), **options)
-        else:
-            tokenizer = AutoTokenizer.from_pretrained(hub_name(name))
-            model = AutoModelForCausalLM.from_pretrained(hub_name(name), **options).to(device)
-    sliding = "sliding_window" if getattr(model.config, "sliding_window", None) else "full_attention"
-    kinds = set(getattr(model.config, "layer_types", None) or [sliding])
-    if kinds != {"full_attention"}:
-        fail(f"{name} has layers of kind {', '.join(sorted(kinds))}; only full attention is supported.")
+        c = architecture(name)
+        torch.manual_seed(seed_of("weights", seed))
+        try:
+            if name.endswith(".json"):
+                tokenizer = character_tokenizer()
+                with device:
+                    model = AutoModelForCausalLM.from_config(c, **options)
+            else:
+                tokenizer = AutoTokenizer.from_pretrained(hub_name(name))
+                model = AutoModelForCausalLM.from_pretrained(hub_name(name), config=c, **options).to(device)
+        except KeyError as error:
+            if error.args != ("laser",):
+                raise
+            fail(f"{name} brings an attention of its own, not followed here; choose another model.", error)
+    kinds = set(getattr(c, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
+    if kinds:
+        fail(f"{name} has layers of kind {', '.join(sorted(kinds))}; only attention is followed.")
     if model.get_input_embeddings().weight.size(0) < len(tokenizer):
         fail(f"{name} has fewer embeddings than its tokenizer tokens ({len(tokenizer)}); give one model's.")
-    for module in model.modules():  # a policy that changes at every look has no log-probabilities to speak of
-        for dropout in ("p", "attention_dropout"):
-            if isinstance(getattr(module, dropout, None), float):
-                setattr(module, dropout, 0.0)
-    with explained(f"{name} does not run (ERROR); mend its sizes."):
-        followed = samples_right(model.eval(), len(tokenizer))
-    if not followed:
-        fail(f"{name} computes its logits in a way that this sampler does not follow; choose another model.")
+    with explained(f"{name} does not run here (ERROR); choose another, or mend its configuration."):
+        flaw = sampling_flaw(model.eval(), len(tokenizer))
+    if flaw:
+        fail(f"{name} {flaw}; choose another model.")
     if device.type != "cpu":
         old = model.gradient_checkpointing_enable  # its name before transformers 5.20
         getattr(model, "activation_checkpointing_enable", old)({"use_reentrant": False})
@@ -1355,37 +1504,69 @@ def load_model(name, device, dtype, seed):
 
 
 @torch.no_grad()
-def samples_right(model, vocabulary):
-    """Whether the sampler's log-probabilities are the model's own."""
+def sampling_flaw(model, vocabulary):
+    """What is wrong with sampling from this model, if anything: the sampler's log-probs must be those of the
+    model's own eager attention, and of training mode as well."""
     prompts, last_id = [[1], [1, 2, 0]], vocabulary - 1  # which stands for both EOS and z_c
     drawn = sample(model, prompts, 1, uniforms(2, 4, "probe"), [last_id], last_id)
     for prompt, response, sampled in zip(prompts, drawn.responses(), drawn.logps):
-        ids = torch.tensor([prompt + response], device=model.device)
-        logits = model(ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
-        own = logits.log_softmax(-1)[range(len(response)), response]
-        most = 1e-3 if model.dtype == torch.float32 else 0.2 + 0.02 * logits.abs().max().item()  # 8 bits
+        ids, read = torch.tensor([prompt + response], device=model.device), slice(len(prompt) - 1, -1)
+        trained = model.train()(ids, use_cache=False).logits[0, read].float()
+        model.eval().set_attn_implementation("eager")
+        own = model(ids, use_cache=False).logits[0, read].float()
+        model.set_attn_implementation("laser")
+        most = 1e-3 if model.dtype == torch.float32 else 0.2 + 0.02 * own.abs().max().item()  # 8 bits
+        own, trained = (x.log_softmax(-1)[range(len(response)), response] for x in (own, trained))
         if not torch.allclose(own, sampled[: len(response)], atol=most):
-            return False
-    return True
+            return "computes its logits in a way that this sampler does not follow"
+        if not torch.allclose(own, trained, atol=most):
+            return "computes other logits in training, by dropout or noise unknown to its configuration"
+    return None
 
 
-def end_tokens(model, tokenizer):
-    """All ids that end a solution: chat models have several, and generation_config and tokenizer may
-    disagree."""
-    ids = set()
-    for source in (model.generation_config, model.config, tokenizer):
-        value = getattr(source, "eos_token_id", None)
-        ids |= set(value) if isinstance(value, (list, tuple)) else {value}
-    ids.discard(None)
+def end_tokens(model, tokenizer, config):
+    """All ids that end a solution: --end_token, or EOS, where generation_config and tokenizer may disagree,
+    and what the chat template ends an assistant's turn with, if that is one special token (base models often
+    say it)."""
+    if config.end_token:
+        ids = {token_id(token, tokenizer, "--end_token") for token in config.end_token}
+    else:
+        ids = {turn_end(tokenizer, config)}
+        for source in (model.generation_config, model.config, tokenizer):
+            value = getattr(source, "eos_token_id", None)
+            ids |= set(value) if isinstance(value, (list, tuple)) else {value}
+        ids.discard(None)
     if not ids:
-        fail("The model names no end-of-sequence token; set eos_token_id in its generation_config.json.")
+        fail("The model names no end-of-sequence token; give --end_token.")
     return sorted(ids, key=lambda i: (i != tokenizer.eos_token_id, i))  # the one to supply comes first
+
+
+def turn_end(tokenizer, config):
+    """The special token right after an assistant's message in the chat template, or None."""
+    if not tokenizer.chat_template:
+        return None
+    chat = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "two2two"}]
+    rest = render(tokenizer, [chat], config)[0].rpartition("two2two")[2]
+    first = next(iter(tokenizer(rest, add_special_tokens=False)["input_ids"]), None)
+    special = tokenizer.added_tokens_decoder.get(first)
+    return first if special is not None and special.special and rest.startswith(special.content) else None
+
+
+def token_id(wanted, tokenizer, flag):
+    """The id of a token that is given as itself or as its number."""
+    known = tokenizer.get_vocab()
+    if wanted.removeprefix("-").isdecimal() and wanted.isascii() and len(wanted) < 12:
+        return int(wanted)
+    ids = [known[wanted]] if wanted in known else tokenizer.encode(wanted, add_special_tokens=False)
+    if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+        fail(f"{flag} {wanted!r} is not one token of this tokenizer; give a special token or an id.")
+    return ids[0]
 
 
 def load_policy(config, source, device, dtype):
     """The Policy of a model at `source`, with the z_c and the c_ref of `config` (None: not known yet)."""
     model, tokenizer = load_model(source, device, dtype, config.seed)
-    eos_ids = end_tokens(model, tokenizer)
+    eos_ids = end_tokens(model, tokenizer, config)
     token = choose_token(config.token, model, tokenizer, eos_ids)
     return Policy(model, tokenizer, eos_ids, token, config.c_ref)
 
@@ -1398,22 +1579,17 @@ def choose_token(wanted, model, tokenizer, eos_ids):
     """The id of z_c: the given token or id, else a known unused one, else an embedding row beyond the
     vocabulary."""
     rows, known = model.get_input_embeddings().weight.size(0), tokenizer.get_vocab()
-    if wanted is None:
+    if wanted is not None:
+        token = token_id(wanted, tokenizer, "--token")
+    else:
         token = next((known[token] for token in UNUSED_TOKENS if token in known), len(tokenizer))
         if token >= rows:  # every row is taken: add one
             token, rows = rows, rows + 1
             add_embeddings(model, rows)
-    elif wanted.removeprefix("-").isdecimal() and wanted.isascii() and len(wanted) < 12:
-        token = int(wanted)
-    else:
-        ids = [known[wanted]] if wanted in known else tokenizer.encode(wanted, add_special_tokens=False)
-        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
-            fail(f"--token {wanted!r} is not one token of this tokenizer; give a special token or an id.")
-        token = ids[0]
     if not 0 <= token < rows:
         fail(f"--token {token} does not exist: the model has ids 0 to {rows - 1}.")
     if token in eos_ids or token == tokenizer.pad_token_id:
-        fail(f"--token {wanted} already ends or pads sequences; choose a token that the model never uses.")
+        fail(f"--token {wanted or token} already ends or pads sequences; choose one the model never uses.")
     return token
 
 
@@ -1593,7 +1769,9 @@ RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1
 
 
 def progress(*args, **options):
-    return tqdm(*args, dynamic_ncols=True, disable=RANK > 0, **options)
+    """tqdm; every tenth of a second on a terminal, every ten seconds in a log file."""
+    every = 0.1 if sys.stderr.isatty() else 10
+    return tqdm(*args, dynamic_ncols=True, disable=RANK > 0, mininterval=every, **options)
 
 
 def say(text, file=None):
@@ -1785,10 +1963,11 @@ def read_json(path, take=dict):
 # --------------------------------------------------------------------------------------------- a run's folder
 
 # what a checkpoint's later users need to read its self-reward and to ask it as it was asked in training
-LASTING = ("beta", "self_loss", "temperature", "prompt_suffix", "max_prompt_tokens", "max_response_tokens")
+LASTING = ("beta", "self_loss", "temperature", "prompt_suffix", "template_kwargs", "date", "end_token",
+           "max_prompt_tokens", "max_response_tokens")
 # what a resumed run may change: none of it alters what is learnt
-FREE = {"out", "config", "resume", "track", "device", "steps", "eval_every", "save_every", "sample_rows",
-        "micro_batch_tokens"}
+FREE = {"out", "config", "resume", "track", "rollouts_every", "device", "steps", "eval_every", "save_every",
+        "sample_rows", "micro_batch_tokens"}
 
 
 def prepare(config):
@@ -1846,7 +2025,7 @@ def prepare(config):
         reference, _ = load_model(start, device, dtype if device.type == "cpu" else "bfloat16", config.seed)
         add_embeddings(reference, model.get_input_embeddings().weight.size(0))
         reference.requires_grad_(False)
-    for name in ("metrics", "samples"):
+    for name in ("metrics", "samples", "rollouts"):
         cut_log(out / f"{name}.jsonl", step)  # which cuts off what will be repeated
     results = cut_log(out / "eval.jsonl", step, ("data", "n"))
     tracker = importlib.import_module(config.track) if config.track and RANK == 0 else None
@@ -2052,7 +2231,7 @@ def score_file(config):
         if not rows or not all(problems):
             raise ValueError("no rows, or an empty problem")
     policy = load_grader(config)
-    prompts = encode_prompts(policy.tokenizer, problems, config.prompt_suffix)
+    prompts = encode_prompts(policy, [{"problem": problem} for problem in problems], config)
     if not all(prompts):
         fail(f"The problem of row {prompts.index([]) + 1} of {config.score} has no tokens; drop it.")
     responses = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -2120,6 +2299,11 @@ def check(config):
     tasks = (config.ask is not None) + bool(config.score) + config.eval_only
     training, warming = not tasks, config.warm_start_steps > 0
     solutions = min(config.prompts_per_step, 32) * config.group_size
+    with explained(f"--template_kwargs {config.template_kwargs} is no JSON object (ERROR); mend it."):
+        dict(json.loads(config.template_kwargs))
+    with explained(f"--date {config.date} is no day (ERROR); write it as 2026-01-31."):
+        datetime.date.fromisoformat(config.date or "2026-01-31")
+    reward_function(config)  # can it be imported?
     wrong = [
         (config.temperature > 100, "--temperature must be at most 100."),
         (config.clip_low in (0, 1), "--clip_low must lie between 0 and 1."),
@@ -2163,7 +2347,8 @@ def parse(arguments):
         precedence."""
         for source, values in layers:  # argparse reads words that are defaults as it reads flags
             values = {key: x for key, x in values.items() if x is not None}
-            words = {key: list(map(str, x)) if isinstance(x, list) else str(x) for key, x in values.items()}
+            words = {key: [*map(str, x)] if isinstance(x, list) else str(x) for key, x in values.items()}
+            words |= {key: json.dumps(x) for key, x in values.items() if isinstance(x, dict)}
             unknown = sorted(set(words) - {f.name for f in dataclasses.fields(Config)})
             if unknown:
                 fail(f"In {source}: there is no setting {', '.join(unknown)}; see --help.")
@@ -2193,6 +2378,7 @@ def parse(arguments):
         elif flags.model.endswith(".json"):
             fail(f"There is no file {source}; give a .json architecture, a folder or a hub id.")
         flags.model = str(source) if flags.model.endswith(".json") else flags.model
+    flags.date = flags.date or datetime.date.today().isoformat()
     return Config(**vars(flags))
 
 

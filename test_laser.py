@@ -16,6 +16,8 @@ tests; rulers and order are those of laser.py, then verify.py; tables of data st
     AdamW in bfloat16                                       BF16AdamW                   the drift of float32
 """
 import dataclasses
+import datetime
+import gzip
 import importlib.util
 import io
 import itertools
@@ -44,7 +46,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 import laser
 import verify
 from laser import Config
-from verify import canonical, equivalent, extract_answer, group, reward
+from verify import canonical, checkable, equivalent, extract_answer, group, reward
 
 try:
     import resource
@@ -117,7 +119,7 @@ def same_weights(a, b):
 
 
 METRICS = """step reward reward_std self_reward_loss policy_loss grad_norm lr clip_fraction response_tokens complete f1 tpr tnr auroc
-    logp_zc_right logp_zc_wrong log_z ece kl seconds sample_seconds verify_seconds train_seconds sample_tokens_per_s
+    logp_zc_right logp_zc_wrong log_z ece brier entropy equal_groups kl seconds sample_seconds verify_seconds train_seconds sample_tokens_per_s
     train_tokens_per_s logp_mismatch""".split()
 
 
@@ -578,7 +580,8 @@ def test_verification_metrics__against_pair_counting():
         inside = [(min(max(s, 0), 1), r) for s, r in zip(scores.tolist(), rewards.tolist()) if min(int(min(max(s, 0), 1) * 10), 9) == b]
         if inside:
             ece += len(inside) / 60 * abs(statistics.mean(s for s, _ in inside) - statistics.mean(r for _, r in inside))
-    expected = {"f1": 2 * tpr * tnr / (tpr + tnr), "tpr": tpr, "tnr": tnr, "auroc": auroc, "ece": ece}
+    brier = statistics.mean((min(max(x, 0), 1) - r) ** 2 for x, r in zip(scores.tolist(), rewards.tolist()))
+    expected = {"f1": 2 * tpr * tnr / (tpr + tnr), "tpr": tpr, "tnr": tnr, "auroc": auroc, "ece": ece, "brier": brier}
     assert {k: v.item() for k, v in got.items()} == pytest.approx(expected)
 
 
@@ -675,8 +678,9 @@ def test_load_problems__reads_answers_as_written_and_counts_rows_without_one(tmp
                                          '{"question": "p", "answer": "2020-01-01"}\n{"question": "p", "answer": null}\n')
     (tmp_path / "a[1].csv").write_text("question,answer\np,NA\np,007\np,\n,5\n")
     (tmp_path / "a1.csv").write_text("question,answer\nwrong,1\n")
+    assert laser.read_table(str(tmp_path / "a[1].csv"), True)[0] == {"question": ["p", "p", "p", ""], "answer": ["NA", "007", "", "5"]}
     for name, answers, dropped in (("a[1].jsonl", ["123456789012345678901234567890", "0.50", "2020-01-01"], "1 of 4"),
-                                   ("a[1].csv", ["NA", "007"], "2 of 4")):
+                                   ("a[1].csv", ["007"], "3 of 4")):
         assert [row["answer"] for row in laser.load_problems(str(tmp_path / name), True, Config())] == answers
         assert f"{dropped} rows dropped" in capsys.readouterr().out
 
@@ -688,6 +692,84 @@ def test_load_problems__bad_data_gets_one_sentence(content, words, tmp_path):
     (tmp_path / "bad.jsonl").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(laser.UserError, match=words):
         laser.load_problems(str(tmp_path / "bad.jsonl"), True, Config())
+
+
+VERL = {"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1+1?"}], "data_source": "x",
+        "reward_model": {"ground_truth": "2", "style": "rule"}}  # a row as verl and the authors have it
+
+
+def test_load_problems__messages_and_golds_in_dicts_are_found(tmp_path, capsys):
+    import datasets
+
+    datasets.Dataset.from_list([VERL] * 3).to_parquet(tmp_path / "verl.parquet")
+    rows = laser.load_problems(str(tmp_path / "verl.parquet"), True, Config())
+    assert rows == [{"problem": "1+1?", "answer": "2", "messages": VERL["prompt"]}] * 3
+    with pytest.raises(laser.UserError, match=r"holds dicts; name one of reward_model.ground_truth, reward_model.style with --answer"):
+        laser.load_problems(str(tmp_path / "verl.parquet"), True, Config(answer_column="reward_model"))
+    inside = Config(answer_column="reward_model.style", reward="math:sqrt")
+    assert laser.load_problems(str(tmp_path / "verl.parquet"), True, inside)[0]["answer"] == "rule"
+    with pytest.raises(laser.UserError, match="no answer column reward_model.nothing"):
+        laser.load_problems(str(tmp_path / "verl.parquet"), True, Config(answer_column="reward_model.nothing"))
+
+
+@pytest.mark.parametrize("problem, answer", [("Problem", "Answer"), ("question", "ground_truth"), ("prompt", "expected_answer"),
+                                             ("PROBLEM", "Final_Answer"), ("messages", "solution")])
+def test_load_problems__columns_by_known_names(problem, answer, tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps([{"id": 1, answer: "so \\boxed{4}" if answer == "solution" else 4, problem: "2+2?"}]))
+    assert laser.load_problems(str(tmp_path / "a.json"), True, Config()) == [{"problem": "2+2?", "answer": "4"}]
+
+
+@pytest.mark.parametrize("name", ["a.JSONL", "a.jsonl.gz", "a.tsv", "a.Csv", "a.csv.gz", "nested.json", "one.jsonl"])
+def test_read_table__files_by_what_they_are(name, tmp_path):
+    rows = [{"problem": "1+1?", "answer": "2"}, {"problem": "2+2?", "answer": "4"}][: 1 if name == "one.jsonl" else 2]
+    mark = "\t" if "tsv" in name else ","
+    table = "".join(mark.join(line) + "\n" for line in [rows[0], *(row.values() for row in rows)])
+    text = table if "sv" in name.lower() else json.dumps({"data": rows}) if name == "nested.json" else "".join(json.dumps(r) + "\n" for r in rows)
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    assert laser.load_problems(str(tmp_path / name), True, Config()) == rows
+
+
+def test_read_table__a_file_of_another_kind_is_named_as_such(tmp_path):
+    (tmp_path / "a.xlsx").write_bytes(b"PK")
+    with pytest.raises(laser.UserError, match="a.xlsx is no jsonl, json, csv"):
+        laser.load_problems(str(tmp_path / "a.xlsx"), True, Config())
+
+
+def test_read_table__configurations_and_splits_of_the_hub(tmp_path, monkeypatch, capsys):
+    import datasets
+
+    asked = []
+    table = datasets.Dataset.from_list([{"question": "1+1?", "answer": "We add. #### 2"}])
+
+    def load(source, config):
+        asked.append((source, config))
+        return datasets.DatasetDict({"eval": table, "extra": table})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    for name, train in (("openai/gsm8k", True), ("openai/gsm8k:socratic", True), ("a/b", False), ("a/b::extra", False), ("a/b:c:extra", True)):
+        assert laser.load_problems(name, train, Config()) == [{"problem": "1+1?", "answer": "2"}]
+    assert asked == [("openai/gsm8k", "main"), ("openai/gsm8k", "socratic"), ("a/b", None), ("a/b", None), ("a/b", "c")]
+    printed = capsys.readouterr().out
+    assert "openai/gsm8k: 1 problems, split eval of eval, extra" in printed and "a/b::extra: 1 problems, split extra" in printed
+    with pytest.raises(laser.UserError, match="no such split; its splits are eval, extra"):
+        laser.load_problems("a/b:c:train", True, Config())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").mkdir()  # a local folder comes first
+    laser.load_problems("a/b", True, Config())
+    assert asked[-1] == ("a/b", None)
+
+
+def test_load_problems__golds_that_teach_nothing_are_dropped_and_counted(tmp_path, capsys):
+    golds = ["5", "proof", "notfound", "", "N/A", "yes", "{'ground_truth': '3'}", "We see that the claim holds for all of these numbers, as was to be shown here."]
+    (tmp_path / "a.json").write_text(json.dumps([{"problem": "p", "answer": gold} for gold in golds]))
+    assert [row["answer"] for row in laser.load_problems(str(tmp_path / "a.json"), True, Config())] == ["5", "yes"]
+    streams = capsys.readouterr()
+    assert "2 problems, all rows; 6 of 8 rows dropped: no problem or no checkable answer" in streams.out
+    assert "1 of 2 answers" in streams.err and "guessing earns half" in streams.err
+    (tmp_path / "b.json").write_text(json.dumps([{"problem": "p", "answer": "proof"}]))
+    with pytest.raises(laser.UserError, match="no problem with a checkable answer"):
+        laser.load_problems(str(tmp_path / "b.json"), True, Config())
 
 
 @pytest.mark.parametrize("value, expected", [
@@ -717,10 +799,57 @@ def test_encode_prompts__have_the_special_tokens_of_their_template_once(tmp_path
 
     tokenizer = byte_tokenizer(tmp_path)
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
-    decoded = lambda: [tokenizer.decode(ids) for ids in laser.encode_prompts(tokenizer, ["Find it.", "x"], "Now.")]  # noqa: E731
+    policy = laser.Policy(None, tokenizer, [0], 5, None)
+    rows, config = [{"problem": "Find it."}, {"problem": "x"}], Config(prompt_suffix="Now.")
+    decoded = lambda: [tokenizer.decode(ids) for ids in laser.encode_prompts(policy, rows, config)]  # noqa: E731
     assert decoded()[0] == "<|im_start|>user\nFind it.\nNow.<|im_end|>\n<|im_start|>assistant\n"
     tokenizer.chat_template = None
     assert decoded() == ["<|im_start|>Find it.\nNow.", "<|im_start|>x\nNow."]
+
+
+DATED = "{{ strftime_now('%d %B %Y') }} {{ date_string }} {% for m in messages %}<|im_start|>{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}"
+
+
+def test_encode_prompts__messages_suffix_and_end_tokens(tmp_path):
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = byte_tokenizer(tmp_path)
+    policy = laser.Policy(None, tokenizer, [0], 5, None)
+    prompt = lambda row, **options: tokenizer.decode(laser.encode_prompts(policy, [row], Config(**options))[0])  # noqa: E731
+    turns = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1+1?{}<|im_end|>\n<|im_start|>assistant\n"
+    row = {"problem": "1+1?", "messages": VERL["prompt"]}
+    assert prompt(row) == turns.format("") and prompt(row, prompt_suffix="Now.") == turns.format("\nNow.")
+    assert "step by step" in prompt({"problem": "1+1?"}) and "step" not in prompt({"problem": "1+1?"}, prompt_suffix="")
+    tokenizer.chat_template = None
+    with pytest.raises(laser.UserError, match="no chat template"):
+        prompt(row)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", 0)])
+    assert tokenizer("x")["input_ids"][-1] == 0 and prompt({"problem": "x"}, prompt_suffix="") == "x"
+
+
+def test_render__writes_the_day_of_the_run_and_names_what_is_wrong(tmp_path):
+    tokenizer, chat = byte_tokenizer(tmp_path), [{"role": "user", "content": "x"}]
+    tokenizer.chat_template = DATED
+    assert laser.render(tokenizer, [chat], Config(date="2024-02-29"))[0].startswith("29 February 2024 29 Feb 2024 ")
+    assert laser.parse(["--date", "2024-02-29"]).date == "2024-02-29" and laser.parse([]).date == datetime.date.today().isoformat()
+    for template in ("{{ raise_exception('roles must alternate') }}", "{{ nothing.at.all }}", {"tool_use": "x"}, "{% for"):
+        tokenizer.chat_template = template
+        with pytest.raises(laser.UserError, match="chat template of the model does not work"):
+            laser.render(tokenizer, [chat], Config())
+    tokenizer.chat_template = "{{ mood }}{{ messages[0].content }}"
+    assert laser.render(tokenizer, [chat], Config(template_kwargs='{"mood": "calm "}')) == ["calm x"]
+
+
+def test_end_tokens__have_the_turn_end_of_the_template_or_what_the_flag_says(tmp_path, capsys):
+    tokenizer, model = byte_tokenizer(tmp_path), tiny_model(vocabulary=300)
+    model.config.eos_token_id = model.generation_config.eos_token_id = 0
+    assert laser.end_tokens(model, tokenizer, Config()) == [0, 2]  # <|endoftext|>, <|im_end|>
+    assert laser.end_tokens(model, tokenizer, Config(end_token=["<|im_end|>", "7"])) == [2, 7]
+    for template in (None, "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"):
+        tokenizer.chat_template = template  # no template, or one that ends a turn with plain text
+        assert laser.end_tokens(model, tokenizer, Config()) == [0]
+    assert here("--end_token", "no such token", "--warm_start_steps", 0, "--out", tmp_path / "e") == 2
+    assert "--end_token 'no such token' is not one token" in capsys.readouterr().err
 
 
 # -------------------------------------------------------------------------- sampling's cache and chunked loss
@@ -873,17 +1002,86 @@ def test_evaluate__interrupted_in_training_goes_on(finished, tmp_path, monkeypat
 # ---------------------------------------------------------------------------------------------- model and z_c
 
 
-def test_load_model__dropout_is_off_in_training(tmp_path):
-    settings = {"model_type": "gpt2", "n_embd": 32, "n_head": 2, "n_layer": 1, "vocab_size": 128, "resid_pdrop": 0.5}
-    (tmp_path / "drop.json").write_text(json.dumps(settings))
-    model, _ = laser.load_model(str(tmp_path / "drop.json"), torch.device("cpu"), "float32", 0)
-    one, two = (laser.token_logps(model.train(), [[5, 6]], [[7, 8, 1]], 99)[0] for _ in range(2))
-    assert torch.equal(one, two)
+SMALL = {"vocab_size": 128, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.3}
+LONG = {"original_max_position_embeddings": 64, "pad_token_id": 0, "rope_parameters": {
+    "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [3.0] * 4, "original_max_position_embeddings": 64}}
+ZOO = {"gpt2": {"n_embd": 32, "n_head": 2, "n_layer": 2, "vocab_size": 128, "resid_pdrop": 0.5}, "qwen3": {**SMALL, "head_dim": 8},
+       "opt": {"vocab_size": 128, "hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+               "max_position_embeddings": 256, "dropout": 0.3, "init_std": 0.3},
+       "seed_oss": {**SMALL, "head_dim": 8, "attention_dropout": 0.3, "residual_dropout": 0.3}, "gemma": {**SMALL, "head_dim": 8},
+       "phi3": {**SMALL, **LONG}, "mistral": {**SMALL, "sliding_window": 64}, "olmo2": SMALL, "smollm3": {**SMALL, "pad_token_id": 0},
+       "gpt_neox": {k: v for k, v in SMALL.items() if k != "num_key_value_heads"}, "mixtral": {**SMALL, "num_local_experts": 4},
+       "llama": {**SMALL, "rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0,
+                                              "high_freq_factor": 4.0, "original_max_position_embeddings": 64}},
+       "deepseek_v3": {**SMALL, "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
+                       "v_head_dim": 8, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1,
+                       "moe_intermediate_size": 16, "first_k_dense_replace": 1}}
+
+
+def zoo(kind, folder):
+    path = folder / f"{kind}.json"
+    path.write_text(json.dumps({"model_type": kind, **ZOO[kind]}))
+    return laser.load_model(str(path), torch.device("cpu"), "float32", 0)[0]
+
+
+@pytest.mark.parametrize("kind", ZOO)
+def test_load_model__is_followed_to_its_eager_logits_and_has_no_dropout(kind, tmp_path):
+    model, prompts = zoo(kind, tmp_path), [[5, 6, 7], [8], list(range(9, 27))]
+    drawn = laser.sample(model, prompts, 2, laser.uniforms(6, 24, kind), [1], 120)
+    one, two = (laser.token_logps(model.train(), repeated(prompts, 2), drawn.responses(), 120)[0] for _ in range(2))
+    model.eval().set_attn_implementation("eager")
+    for i, (prompt, response) in enumerate(zip(repeated(prompts, 2), drawn.responses())):
+        logits = model(torch.tensor([prompt + response]), use_cache=False).logits[0, len(prompt) - 1 : -1]
+        own = logits.log_softmax(-1)[range(len(response)), response]
+        assert torch.allclose(drawn.logps[i, : len(response)], own, atol=1e-4)
+    assert torch.equal(one, two) and torch.allclose(one, drawn.logps[:, : one.size(1)], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind, words", [("phi3", "its longrope scaling of positions switches at 64"), ("mistral", "its sliding window is 64"),
+                                         ("olmo2", "the model's positions end at 256")])
+def test_reach__what_a_row_may_not_pass_is_named(kind, words, tmp_path):
+    policy = laser.Policy(zoo(kind, tmp_path), laser.character_tokenizer(), [1], 120, None)
+    there, rows = laser.reach(policy.model.config)[0], [{"problem": "x" * 9, "answer": "1"}]
+    fits = {"prompt_suffix": "", "max_response_tokens": there - 10}
+    assert len(laser.add_prompts(rows, policy, Config(**fits), "d")) == 1
+    with pytest.raises(laser.UserError, match=words):
+        laser.add_prompts(rows, policy, Config(**{**fits, "max_response_tokens": there - 9}), "d")
+
+
+def test_load_model__dropout_that_no_configuration_names_is_found(tmp_path, monkeypatch):
+    class Noisy(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(F.dropout(x, 0.3, self.training))
+
+    original = laser.AutoModelForCausalLM.from_config
+
+    def noisy(*arguments, **options):
+        model = original(*arguments, **options)
+        model.lm_head.__class__ = Noisy
+        return model
+
+    monkeypatch.setattr(laser.AutoModelForCausalLM, "from_config", noisy)
+    with pytest.raises(laser.UserError, match="computes other logits in training"):
+        zoo("olmo2", tmp_path)
+
+
+@pytest.mark.parametrize("kind, settings, words", [
+    ("falcon", {"vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}, "brings an attention of its own"),
+    ("bloom", {"vocab_size": 128, "hidden_size": 32, "n_layer": 1, "n_head": 4}, "does not run here"),
+    ("gpt_oss", {**SMALL, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2}, "does not follow"),  # attention sinks
+    ("gemma2", {**SMALL, "head_dim": 8}, "does not follow"),  # capped logits
+    ("mamba", {"vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 1}, "layers of kind linear_attention"),
+    ("gemma3", {"text_config": {**SMALL, "head_dim": 8}}, "text and more")])
+def test_load_model__refuses_other_kinds_by_their_true_cause(kind, settings, words, tmp_path):
+    (tmp_path / "m.json").write_text(json.dumps({"model_type": kind, **settings}))
+    with pytest.raises(laser.UserError, match=words):
+        laser.load_model(str(tmp_path / "m.json"), torch.device("cpu"), "float32", 0)
 
 
 @pytest.mark.parametrize("changes, words", [({"num_attention_heads": 7}, "does not run"), ({"hidden_size": "x"}, "Cannot load"),
                                             ({"vocab_size": 10}, "fewer embeddings"), ({"model_type": "bert"}, "does not follow"),
-                                            ({"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}, "sliding_attention")])
+                                            ({"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}, "does not follow")])
 def test_load_model__refuses_what_it_would_follow_wrongly(changes, words, tmp_path):
     settings = {**json.loads((HERE / "tiny_config.json").read_text()), **changes}
     (tmp_path / "odd.json").write_text(json.dumps(settings))
@@ -1229,8 +1427,9 @@ def test_train__a_long_run_grows_neither_in_memory_nor_in_open_files(tmp_path, m
     sizes, real = [], laser.append_log
 
     def measured(*arguments):
-        resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-        sizes.append((resident, len(os.listdir("/proc/self/fd"))))
+        if arguments[0].name == "metrics.jsonl":
+            resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+            sizes.append((resident, len(os.listdir("/proc/self/fd"))))
         real(*arguments)
 
     monkeypatch.setattr(laser, "append_log", measured)
@@ -1258,7 +1457,51 @@ def test_train__every_variant_runs(flags, tmp_path):
         assert rows[0]["kl"] == pytest.approx(0, abs=1e-5) and rows[-1]["kl"] > 0
 
 
+def test_prepare__a_run_is_resumed_with_the_day_it_began(finished, tmp_path):
+    stored = json.loads((finished[0] / "config.json").read_text())
+    assert stored["date"] == datetime.date.today().isoformat()
+    shutil.copytree(finished[0], tmp_path / "old")
+    (tmp_path / "old" / "config.json").write_text(json.dumps({**stored, "date": "2001-09-09"}))
+    assert laser.parse(["--resume", "--out", str(tmp_path / "old")]).date == "2001-09-09"
+    assert here("--resume", "--out", tmp_path / "old") == 0
+
+
+def test_show__rollouts_are_written_every_so_many_steps_and_cut_on_resuming(tmp_path):
+    arguments = [*FAST, "--warm_start_steps", 0, "--c_ref", -8, "--rollouts_every", 2, "--out", tmp_path / "r"]
+    assert here(*arguments, "--steps", 4, "--save_every", 3) == 0
+    rows = lines(tmp_path / "r" / "rollouts.jsonl")
+    assert [row["step"] for row in rows] == [2] * 16 + [4] * 16 and set(rows[0]) == {"step", "problem", "gold", "response", "reward", "self_reward"}
+    metrics = lines(tmp_path / "r" / "metrics.jsonl")
+    assert statistics.mean(row["reward"] for row in rows[:16]) == metrics[1]["reward"]
+    laser_json = tmp_path / "r" / "checkpoint" / "laser.json"
+    laser_json.write_text(laser_json.read_text().replace('"step": 4', '"step": 3'))  # as if killed after the third step
+    assert here("--resume", "--out", tmp_path / "r") == 0 and [row["step"] for row in lines(tmp_path / "r" / "rollouts.jsonl")] == [2] * 16 + [4] * 16
+
+
+def test_step_figures__entropy_and_equal_groups_by_hand(given):
+    policy, row, solutions, responses, _ = given
+    config = Config(group_size=2, reasoning_warmup=0, beta=0.2)
+    optimizer = torch.optim.SGD(policy.model.parameters(), lr=0.0)
+    line, _ = laser.training_step(policy, optimizer, [row, row], 0, config)  # rewards 1, 0 | 0, 0
+    total = sum(solutions.logps[i, : len(r)].sum().item() for i, r in enumerate(responses))
+    assert line["equal_groups"] == 0.5 and line["entropy"] == pytest.approx(-total / sum(map(len, responses)), rel=1e-4)
+
+
+def test_progress__a_log_file_gets_few_lines(finished):
+    assert finished[1].stderr.count("\r") < 60  # of four steps, a warm start of twenty, and three evaluations
+
+
 # -------------------------------------------------------------------------------------------------- test time
+
+
+def test_load_grader__a_checkpoint_of_others_needs_two_flags(finished, tmp_path, capsys):
+    model = tmp_path / "released"
+    shutil.copytree(finished[0] / "checkpoint", model)
+    (model / "laser.json").unlink()
+    stored = json.loads((finished[0] / "checkpoint" / "laser.json").read_text())["laser"]
+    ask = ["--model", model, "--ask", "8 1 6 3 4 2:6=", "--prompt_suffix", "", "--max_response_tokens", 40]
+    assert here(*ask) == 2 and "give --token and --c_ref" in capsys.readouterr().err
+    assert here(*ask, "--token", stored["token"], "--c_ref", stored["c_ref"]) == 0
 
 
 def test_ask__takes_the_answer_with_the_largest_sum_of_clipped_self_rewards(finished, monkeypatch, capsys):
@@ -1395,7 +1638,7 @@ def test_parse__model_may_stand_in_the_config_file_or_in_the_run_that_is_resumed
     assert config.data == Config().data  # nothing of the tiny model's settings
     (tmp_path / "hub.yaml").write_text("model: Qwen2.5-7B\n")
     assert laser.parse(["--config", str(tmp_path / "hub.yaml")]) == dataclasses.replace(
-        Config(), model="Qwen2.5-7B", config=str(tmp_path / "hub.yaml"))
+        Config(), model="Qwen2.5-7B", config=str(tmp_path / "hub.yaml"), date=datetime.date.today().isoformat())
     shutil.copytree(finished[0], tmp_path / "run")
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
     (tmp_path / "run" / "config.json").write_text(json.dumps({**stored, "model": "elsewhere/model", "data": "x.jsonl"}))
@@ -1456,6 +1699,22 @@ def test_main__trains_where_windows_lacks_what_unix_has(tmp_path):
     assert "parameters on 1 ? cpu" in process.stdout and (tmp_path / "w" / "checkpoint" / "laser.json").exists()
 
 
+def test_reward_function__of_the_user_takes_the_place_of_the_verifier(tmp_path, monkeypatch, capsys):
+    (tmp_path / "judge.py").write_text("def short(response, gold): return 1 / (1 + len(response))\n"
+                                       "def wild(response, gold): return 7\ndef broken(response, gold): return 1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    config = Config(reward="judge:short")
+    complete = torch.tensor([True, True, False])
+    got = laser.verify(["abc", "", "abc"], [{"answer": "x"}] * 3, complete, config)
+    assert got.tolist() == [0.25, 1, 0]
+    for name, words in (("judge:wild", "returned 7.0; it must return"), ("judge:broken", "failed .ZeroDivisionError")):
+        with pytest.raises(laser.UserError, match=words):
+            laser.verify(["abc"], [{"answer": "x"}], complete[:1], Config(reward=name))
+    assert here(*FAST, "--reward", "judge:nothing", "--out", "o") == 2 and "cannot be imported" in capsys.readouterr().err
+    assert here(*FAST, "--warm_start_steps", 0, "--c_ref", -8, "--steps", 1, "--reward", "judge:short", "--out", "r") == 0
+    assert lines(tmp_path / "r" / "metrics.jsonl")[0]["reward"] not in (0, 1)
+
+
 BAD = {
     "unknown flag": ["--learning_rate", "1"], "not a number": ["--lr", "fast"], "group of one": ["--group_size", "1"],
     "beta": ["--beta", "0"], "negative": ["--steps", "-1"], "tau": ["--tau", "2"], "nan": ["--alpha", "nan"],
@@ -1466,6 +1725,7 @@ BAD = {
     "warm start of a hub model": ["--model", "Qwen2.5-7B", "--warm_start_steps", "5"], "device": ["--device", "tpu"],
     "said by the model": ["--token", "="], "two tasks": ["--ask", "x", "--score", "y", "--warm_start_steps", "0"],
     "blank": ["--ask", " ", "--warm_start_steps", "0"], "nothing to score": ["--score=", "--warm_start_steps", "0"],
+    "template": ["--template_kwargs", "[1"], "no day": ["--date", "tomorrow"], "no function": ["--reward", "verify"],
     "hot": ["--temperature", "1e300"], "endless token": ["--token", "9" * 50], "positions": ["--max_response_tokens", "500"],
 }
 
@@ -1480,8 +1740,465 @@ def test_main__bad_input_gets_one_sentence_and_leaves_nothing(flags, tmp_path, c
 
 
 # ------------------------------------------------------------------------------------------------------- verify.py
-
 LIMIT = 0.25  # seconds for any one call
+
+
+def golds() -> dict[str, list[str]]:
+    if not DATA.exists():
+        pytest.skip(f"the benchmark files are not in {DATA}")
+    return {path.stem: [str(json.loads(line)["answer"]) for line in path.open()] for path in sorted(DATA.glob("*.jsonl"))
+            if path.stem != "verify_cases"}
+
+
+def is_typed(answer: str) -> bool:
+    value = canonical(answer).value
+    return not (isinstance(value, tuple) and value[0] in ("text", "unread"))
+
+
+@pytest.mark.parametrize("response, answer", [
+    (r"so \boxed{5}.", "5"), (r"\boxed{1} then \boxed{2}", "2"), (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"\boxed {5}", "5"),
+    (r"\boxed{5} and \boxed{6", "5"), (r"\boxed{\boxed{5}}", r"\boxed{5}"), (r"\boxed{\{1,2\}}", r"\{1,2\}"), (r"\boxed{[1,2\}}", r"[1,2\}"),
+    (r"\boxed{a \boxed{5}", "5"), (r"} \boxed{5} }", "5"), (r"{ { \boxed{5}", "5"), (r"\boxed{}", ""), ("5", None), ("", None), (r"\boxed", None),
+    (r"\boxed{5", None), (r"\boxed 5", None), (r"\fbox{5}", None), (r"\boxed{x\\}", r"x\\"), ("\\boxed{\n5\n}", "\n5\n"),
+])  # fmt: skip
+def test_extract_answer__last_complete_box(response, answer):
+    assert extract_answer(response) == answer
+
+
+@pytest.mark.parametrize("response, answer", [
+    (r"<think>\boxed{4}</think>\boxed{5}", "5"), (r"<think>maybe \boxed{4}</think> It is 5.", None), (r"\boxed{4}</think>", None),
+    (r"<think>\boxed{3}</think>\boxed{4}</think>\boxed{5}", "5"), (r"a</think>\boxed{5} and \boxed{6", "5"), (r"\boxed{4</think>\boxed{5}", "5"),
+    (r"<think>\boxed{4}", "4"), (r"</think>\boxed{5}<think>\boxed{6}", "6"), (r"\boxed{5}</thin>", "5"), ("</think>" * 9 + r"\boxed{5}", "5"),
+])  # fmt: skip
+def test_extract_answer__thoughts_hold_no_answer(response, answer):
+    assert extract_answer(response) == answer
+
+
+@pytest.mark.parametrize("response, answer", [
+    (r"\boxed" * 100_000, None), (r"\boxed{" * 100_000, None), (r"\boxed{5}" * 1_000_000, "5"), ("{" * 10_000_000 + r"\boxed{5}", "5"),
+    (r"\boxed{5}" + "}" * 100_000, "5"), ("\\" * 10_000_000 + r"boxed{5", None), ((r"\boxed" + " " * 50) * 100_000, None), ("x" * 10_000_000, None),
+])  # fmt: skip
+def test_extract_answer__hostile_response(response, answer):
+    start = time.perf_counter()
+    assert extract_answer(response) == answer
+    assert time.perf_counter() - start < LIMIT
+    start = time.perf_counter()
+    assert reward(response, "5", strict=response.count("\\boxed") == 1) == (answer == "5")
+    assert time.perf_counter() - start < LIMIT
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "\n", "$$", r"\,", "{}", r"\boxed{}", r"\text{ }", r"\left.\right.", "$ $", "."])
+def test_canonical__is_none_for_an_empty_answer_which_equals_nothing(nothing):
+    assert canonical(nothing) is None
+    assert not any(equivalent(nothing, other) or equivalent(other, nothing) for other in (nothing, "", "0", "5", r"\emptyset"))
+
+
+def test_canonical__reads_golds_as_values():
+    answers = [gold for part in golds().values() for gold in part]
+    text = [gold for gold in answers if not is_typed(gold)]
+    assert len(answers) == 1275 and len(text) <= 11
+    assert all(r"\text" in gold or "angle" in gold or r"\mho" in gold or gold == "t(0,4]" for gold in text)
+
+
+def test_canonical__keys_agree_with_equivalent():
+    """On plain values, equivalence is equality of readings: checked on all pairs of the golds."""
+    answers = sorted({gold for part in golds().values() for gold in part})
+    readings = [canonical(gold) for gold in answers]
+    plain = [(gold, reading) for gold, reading in zip(answers, readings) if reading.equation is None]
+    classes = {}
+    for gold, reading in plain:
+        classes.setdefault(reading.value, []).append(gold)
+    for gold, reading in plain:
+        same = [other for other, _ in plain if equivalent(gold, other)]
+        assert same == classes[reading.value]
+
+
+def test_canonical__tells_the_orders_of_capitals_apart():
+    words = ["".join(order) for order in itertools.permutations("ABCD")] + ["".join(order) for order in itertools.product("HT", repeat=3)]
+    assert group(words) == group([rf"\text{{{word}}}" for word in words]) == list(range(len(words)))
+
+
+@pytest.mark.parametrize("answer, typed", [
+    ("2^{30000}", True), ("2^{40000}", False), ("2^{-30000}", True), ("3000!", True), ("3001!", False), (r"\tan 89^\circ", True), (r"\tan 90^\circ", False),
+    (r"\frac{1}{\sqrt2\sqrt3-\sqrt6}", False), (r"\ln 0", False), ("0^0", False), (r"e^{40000}", True), ("e^{50000}", False), ("(-1)!", False),
+    (",".join(f"2^{{{i}}}" for i in range(8000, 8050)), True), (",".join(f"2^{{{i}}}" for i in range(8000, 8180)), False), (r"\lfloor i \rfloor", False),
+    ("(" * 19 + "5" + ")" * 19, True), ("(" * 21 + "5" + ")" * 21, False), (r"\pm1\pm2\pm3\pm4", True), (r"\pm1\pm2\pm3\pm4\pm5", False),
+])  # fmt: skip
+def test_canonical__bounds(answer, typed):
+    assert is_typed(answer) is typed
+
+
+@pytest.mark.parametrize("answer, typed", [
+    ("2999!!", True), ("3001!!", False), ("(-1)!!", True), ("(-3)!!", False), (r"\operatorname{erf}(8)", True), (r"\operatorname{erf}(9)", False),
+    (r"\tanh 60", True), (r"\tanh 70", False), (r"\cos 10^{-30}", True), (r"\cos 10^{-100}", False), (r"e^{10^{-80}}", True), (r"e^{10^{-100}}", False),
+    (r"\sin(1+10^{-200})", False), (r"\operatorname{artanh} 1", False), (r"\operatorname{Li}_2(1)", True), (r"\operatorname{Li}_2(2)", False),
+    (r"\operatorname{Li}_{10}(1)", False), (r"\operatorname{li}(1)", False), (r"\Gamma(-2)", False), (r"\psi(0)", False), (r"\zeta(1)", False), ("f()", False),
+])  # fmt: skip
+def test_canonical__bounds_of_functions(answer, typed):
+    assert is_typed(answer) is typed
+
+
+def test_canonical__known_functions_at_nasty_arguments():
+    """Near poles and zeros, huge, tiny, negative, complex: a function takes its time within bounds, or is not taken."""
+    functions = [rf"\Gamma(%s)", r"\zeta(%s)", r"\psi(%s)", "W(%s)", "J_9(%s)", "I_9(%s)", "(%s)!!", r"\mathrm{Li}_2(%s)", r"\sinh^{-1}(%s)", r"\|%s\|", "f(%s)",
+                 *(rf"\operatorname{{{name}}}(%s)" for name in "erf erfc Ei Si Ci li sinh cosh tanh coth sech csch arccosh arctanh arcsec".split())]  # fmt: skip
+    arguments = ["0", "-1", "1/2", "0.99", "1-10^{-30}", "1+10^{-300}", "-5+10^{-20}", "-5+10^{-300}", "10^{-18}", "2^{-30000}", "7.99", "-16", "63.9", "100", "-999.5",
+                 "2999.5", "10^6", "10^{18}", "10^{100}", r"\pi", "i", "1000i", "-1/e", "-0.36", r"\pi 10^{-60}", r"\pi 10^{15}", "x+iy", "x/10^{20}", r"1+2^{-250}\pi"]
+    canonical("+".join(function % "1/3" for function in functions) + r"\zeta(3)+1!+e!")
+    for function in functions:
+        for argument in arguments:
+            start = time.perf_counter()
+            assert canonical(function % argument).value is not None
+            assert time.perf_counter() - start < LIMIT, (function, argument)
+
+
+def test_canonical__flat_functions_do_not_meet_their_limits():
+    for text, limit in ((r"\tanh %s", "1"), (r"\operatorname{erf}(%s)", "1"), (r"\zeta(%s)", "1"), (r"\coth(%s)", "1"), (r"e^{-%s}", "0"), (r"\operatorname{erfc}(%s)", "0")):
+        for argument in (5, 20, 50, 99, 300, 10**3, 10**5, 10**9):
+            assert not equivalent(text % argument, limit), (text, argument)
+
+
+def test_canonical__random_tokens():
+    vocabulary = r"""\frac \frac { } { } ( ) [ ] \{ \} , ; 1 2 3 10 0 12 99 5000 .5 3.14 x y n k a_1 x_{2} \pi e i + - - * / \cdot ^ ^ _ ! \sqrt
+        \sqrt[3] \sin \cos^2 \tan \ln \log_2 \log \exp | | \left| \right| \lfloor \rfloor \lceil \rceil \binom \pm = = < > \le \ne \in \cup \infty
+        \mathbb{R} \emptyset \text{cm} \text{and} \text{or} \text{June} word June 20 \% ^\circ \$ $ \\ & \begin{pmatrix} \end{pmatrix} \begin{array}{cc}
+        \end{array} \overline{3} 0.\overline{3} 1\frac12 10,000 1{,}000 \, \quad \boxed \boxed{ ' " : ~ é ∞ − ² \langle \rangle \mid \theta \arcsin
+        1e5 e4 \vec \dot 9^9 10^{100} \mathrm{e} . \ f( g( \Gamma( \zeta( \psi( W( J_0( I_3( \operatorname{erf}( \mathrm{Li}_2 \operatorname{li}( \operatorname{Ei}( \Phi( u( h(
+        \sinh \cosh \tanh( \operatorname{arctanh} \text{erfc} !! \| \| \lVert \rVert \choose \over \setminus \cap \pmod \mod \equiv f^{-1}( f^{(2)}( AB BA A^{-1} HT
+        \hat{x} \bar x \begin{cases} \end{cases} \begin{aligned} \end{aligned} \tag{1} \bm 2⁴ x₁ ½ 5e-05 USD “ ” `` '' \text{infinity} \text{all~real~numbers} \text{mod} \operatorname{Ci}(
+        -1 -2 0.999 10^{-30} 2^{-500} 50 1000 (x+1) (n-1) (2) (1/4) (-1/2)""".split()  # fmt: skip
+    rng = random.Random(0)
+    for _ in range(4000):
+        soup = rng.choice(("", " ")).join(rng.choice(vocabulary) for _ in range(rng.randrange(1, rng.choice((3, 6, 10, 20, 60, 300)))))
+        start = time.perf_counter()
+        assert canonical(soup) is None or equivalent(soup, soup), soup
+        extract_answer(soup)
+        assert time.perf_counter() - start < LIMIT, soup
+
+
+def test_canonical__memory_stays_flat():
+    answers = [rf"2^{{30000}}+{i}" for i in range(1500)]
+    tracemalloc.start()
+    for answer in [*(HOSTILE[name] for name in ("list", "product", "third powers", "digits", "long", "union, long", "lists of them")), *answers]:
+        equivalent("1", answer)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 20 << 20 and peak < 60 << 20
+    assert 0 < verify.cached_reading.cache_info().maxsize <= 1024
+
+
+def test_canonical__reads_under_the_lock(monkeypatch):
+    original, locked = verify.Calculator, []
+    monkeypatch.setattr(verify, "Calculator", lambda tokens: locked.append(verify.LOCK.locked()) or original(tokens))
+    assert verify.cached_reading.__wrapped__("5") is not None and locked == [True]
+
+
+def test_canonical__in_threads():
+    """Four threads at once, switching in the midst of everything, read what one alone reads; none of them is the main thread."""
+    answers = [rf"\sqrt{{{i}}}+e^{{\pi/{i}}}+\sin {i}+({i}/7)!+\ln {i}+i\arctan {i}" for i in range(2, 40)] + [row[2] for row in read_pairs()]
+    read = verify.cached_reading.__wrapped__
+    expected, wrong = [read(answer) for answer in answers], []
+
+    def work(seed):
+        order = list(range(len(answers)))
+        random.Random(seed).shuffle(order)
+        for _ in range(3):
+            wrong.extend(answers[k] for k in order[:150] if read(answers[k]) != expected[k])
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+    assert not wrong
+
+
+def test_equivalent__cases_of_the_shared_folder():
+    golds()
+    if not (DATA / "verify_cases.jsonl").exists():
+        pytest.skip(f"verify_cases.jsonl is not in {DATA}")
+    rows, wrong = [json.loads(line) for line in (DATA / "verify_cases.jsonl").open()], []
+    for row in rows:
+        if row["kind"] == "equivalent":
+            right = equivalent(row["gold"], row["answer"]), equivalent(row["answer"], row["gold"])
+        else:
+            right = (reward(row["response"], row["gold"], strict=row["kind"] == "reward strict") == 1,)
+        wrong += [row] * (set(right) != {row["right"]})
+    assert len(rows) == 190 and not wrong
+
+
+@pytest.mark.parametrize("text", ["?", r"\foo", "5..", ")(", r"\frac{1}{0}", "1=2=3", r"\begin{pmatrix}1", "\x00", "\ud800", "٣", "a" * 5000])
+def test_equivalent__the_unreadable_equals_itself_only(text):
+    assert equivalent(text, text) and not equivalent(text, text + "1") and not equivalent("3", text)
+
+
+def test_equivalent__golds_rewritten():
+    rewritings = [
+        lambda g: g, lambda g: f"${g}$", lambda g: rf"\boxed{{{g}}}", lambda g: rf"  {g} ", lambda g: rf"\displaystyle {g}", lambda g: rf"\[{g}\]",
+        lambda g: g.replace(r"\frac", r"\dfrac"), lambda g: g.replace("-", "−"), lambda g: g.replace(r"\left", "").replace(r"\right", ""),
+        lambda g: rf"\,{g}\!", lambda g: g.replace("+", " + ").replace("=", " = "), lambda g: g.rstrip(".") + ".", lambda g: rf"{{{g}}}",
+    ]  # fmt: skip
+    for gold in {gold for part in golds().values() for gold in part}:
+        for rewrite in rewritings:
+            assert equivalent(gold, rewrite(gold)) and equivalent(rewrite(gold), gold), (gold, rewrite(gold))
+
+
+def test_equivalent__golds_transformed():
+    """Through the calculator: a value written another way, which string comparison could not accept."""
+    tried = 0
+    for gold in {gold for part in golds().values() for gold in part}:
+        value = canonical(gold).value
+        number = is_typed(gold) and (not isinstance(value, tuple) or value[0] in ("formula", "complex"))
+        if number and not set("=%$,") & set(gold) and not any(word in gold for word in (r"\text", r"\mbox", r"\circ", r"\pm")):
+            tried += 1
+            for other in (f"2({gold})-({gold})", rf"\frac{{3({gold})}}{{3}}", f"0+({gold})", f"x={gold}" if "x" not in gold else gold):
+                assert equivalent(gold, other), (gold, other)
+            for other in (f"{gold}+1", rf"-\pi-({gold})", rf"({gold})(1+10^{{-9}})+\pi 10^{{-9}}"):
+                assert not equivalent(gold, other), (gold, other)
+    assert tried > 500
+
+
+def test_equivalent__no_gold_accepts_its_neighbour():
+    for part in golds().values():
+        for gold, other in zip(part, part[1:] + part[:1]):
+            if gold != other and {gold, other} != {"5", "x=5"}:
+                assert not equivalent(gold, other), (gold, other)
+
+
+def test_equivalent__mutated_golds():
+    """Answers that almost parse, from every gold: characters dropped, doubled, swapped. A change of one digit is a change of value."""
+    rng = random.Random(0)
+    for gold in sorted({gold for part in golds().values() for gold in part}):
+        i = rng.randrange(len(gold))
+        for other in (gold[:i] + gold[i + 1 :], gold[:i] + gold[i] + gold[i:], gold[:i], gold[i:] + gold[:i]):
+            assert equivalent(gold, other) is equivalent(other, gold)
+        digits = [i for i, character in enumerate(gold) if character.isdigit() and "e+" not in gold]
+        if digits and is_typed(gold) and "0" not in gold:
+            i = rng.choice(digits)
+            other = gold[:i] + str(int(gold[i]) % 9 + 1) + gold[i + 1 :]
+            assert not equivalent(gold, other), (gold, other)
+
+
+def test_equivalent__square_roots_against_integers():
+    """sqrt(a) + sqrt(b) = sqrt(c) exactly if 4ab = (c - a - b)^2 and c >= a + b: an independent rule in integers."""
+    for a in range(1, 13):
+        for b in range(a, 13):
+            for c in range(1, 51):
+                same = c >= a + b and 4 * a * b == (c - a - b) ** 2
+                assert equivalent(rf"\sqrt{{{a}}}+\sqrt{{{b}}}", rf"\sqrt{{{c}}}") is same
+
+
+def test_equivalent__polynomials_against_coefficients():
+    rng = random.Random(0)
+    for _ in range(300):
+        roots, other = ([rng.randrange(-3, 4) for _ in range(3)] for _ in range(2))
+        p, q, r = roots
+        expanded = f"x^3-({p + q + r})x^2+({p * q + q * r + r * p})x-({p * q * r})"
+        factored = "".join(f"(x-({root}))" for root in other)
+        assert equivalent(expanded, factored) is (sorted(roots) == sorted(other))
+
+
+def test_equivalent__floors_are_told_apart():
+    """By all that tells them apart below 41: single jumps, at the multiples of q or at the squares."""
+    for q in range(2, 13):
+        floors = [rf"\lfloor\frac{{n+{j}}}{{{q}}}\rfloor" for j in range(q)] + [rf"\lceil\frac{{n+{j}}}{{{q}}}\rceil" for j in (1, 2)]
+        assert group(floors)[:q] == list(range(q)) and equivalent(floors[q - 1], rf"\lceil\frac n{{{q}}}\rceil")
+    roots = [rf"\lfloor\sqrt{{n+{j}}}\rfloor" for j in range(9)]
+    assert group(roots) == list(range(9))
+
+
+def test_equivalent__unions_against_points():
+    """A union of intervals is the set of its points: compared at every half integer, which is all that integer ends can tell."""
+    rng = random.Random(1)
+    def draw():
+        intervals = [(rng.choice("(["), low := rng.randrange(6), low + rng.randrange(1, 4), rng.choice(")]")) for _ in range(3)]
+        points = {x / 2 for x in range(20) for o, a, b, c in intervals if (a < x / 2 or a == x / 2 and o == "[") and (x / 2 < b or x / 2 == b and c == "]")}
+        return r"\cup".join(f"{o}{a},{b}{c}" for o, a, b, c in intervals), points
+    draws = [draw() for _ in range(150)]
+    for text, points in draws:
+        for other, others in draws[:40]:
+            assert equivalent(text, other) is (points == others), (text, other)
+
+
+def test_equivalent__set_differences_against_points():
+    """As with unions: a difference and an intersection of intervals are sets of points, compared at every half integer."""
+    rng, draws = random.Random(2), []
+
+    def interval():
+        o, low, c = rng.choice("(["), rng.randrange(6), rng.choice(")]")
+        high = low + rng.randrange(1, 4)
+        return f"{o}{low},{high}{c}", {x / 2 for x in range(20) if (low < x / 2 or low == x / 2 and o == "[") and (x / 2 < high or x / 2 == high and c == "]")}
+
+    for _ in range(120):
+        (text, points), (other, others) = interval(), interval()
+        draws += [(rf"{text}\setminus {other}", points - others), (rf"{text}\cap {other}", points & others), (rf"{text}\cup {other}", points | others)]
+    for text, points in draws:
+        for other, others in draws[:60]:
+            assert equivalent(text, other) is (points == others), (text, other)
+
+
+def test_equivalent__double_factorials_and_residues_by_hand():
+    for n in range(-1, 40):
+        assert equivalent(f"({n})!!", str(math.prod(range(n, 0, -2)))) and not equivalent(f"({n})!!", str(math.prod(range(n, 0, -2)) + 1))
+    for a, b, m in itertools.product(range(-4, 9), range(-4, 9), range(1, 6)):
+        assert equivalent(rf"n \equiv {a} \pmod{{{m}}}", rf"n \equiv {b} \mod {m}") is ((a - b) % m == 0)
+
+
+def test_equivalent__sums_of_an_unknown_function_are_multisets_of_arguments():
+    rng = random.Random(3)
+    for name in ("f", "g", r"\phi", "P_n", "u", "h'", r"\hat f", "x"):
+        for _ in range(40):
+            first, second = ([rng.randrange(1, 4) for _ in range(3)] for _ in range(2))
+            texts = ["+".join(f"{name}({rng.choice((k, f'{k + 1}-1', f'{2 * k}/2'))})" for k in numbers) for numbers in (first, second)]
+            if name == "x":  # a usual factor is a function of numbers, but a factor before a sum
+                texts = ["+".join(f"x({k})" for k in numbers) for numbers in (first, second)]
+            assert equivalent(*texts) is (sorted(first) == sorted(second)), texts
+
+
+def test_equivalent__an_unknown_function_of_equal_formulas():
+    """f(p) = f(q) exactly if p = q, whatever stands around; and no unknown function is another, a factor, or a known one."""
+    equal = ["x^2-1", "(x-1)(x+1)", r"x\cdot x-1", r"\frac{x^3-x}{x}"]
+    for name in ("f", "G", r"\Phi", "T_3", "f'", r"\chi", "E"):
+        for first, second in itertools.combinations(equal, 2):
+            assert equivalent(f"3{name}({first})^2", f"{name}({second})^2+2{name}({first})^2")
+        assert not equivalent(f"{name}(x^2-1)", f"{name}(x^2+1)") and not equivalent(f"{name}(x,1)", f"{name}(1,x)")
+    names = ["f", "F", "g", "h", r"\phi", r"\varphi", r"\Phi", "f'", "f_1", "f_2", "u", r"\Gamma", r"\zeta", r"\psi", "W", "J_0", "J_1", "I_0", r"\sigma", r"\tau", "f^{-1}",
+             "f^{(2)}", "f^2", r"\hat f", r"\operatorname{erf}", r"\sinh", r"\log"]  # fmt: skip
+    assert group([f"{name}(3)" for name in names]) == list(range(len(names)))
+
+
+def test_reward__last_complete_box():
+    assert reward(r"It is \boxed{0.5}.", r"\frac12") == 1.0
+    assert reward(r"It is \boxed{0.6}.", r"\frac12") == 0.0
+    assert reward("It is 0.5.", r"\frac12") == 0.0
+    assert reward(r"\boxed{}", "") == 0.0
+    assert reward(r"\boxed{1} no, \boxed{2}", "2") == 1.0
+    assert reward(r"\boxed{\boxed{2}}", "2") == 1.0
+
+
+def test_reward__strict_wants_exactly_one_box():
+    assert reward(r"\boxed{1} no, \boxed{2}", "2", strict=True) == 0.0
+    assert reward(r"\boxed{2}", "2", strict=True) == 1.0
+    assert reward(r"\boxed{\boxed{2}}", "2", strict=True) == 0.0
+    assert reward("2", "2", strict=True) == 0.0
+
+
+@pytest.mark.parametrize("response, lenient, strict", [
+    (r"<think>\boxed{1}</think>\boxed{2}", 1, 1), (r"<think>\boxed{2}</think>", 0, 0), (r"<think>\boxed{2}</think> So 2.", 0, 0),
+    (r"<think>\boxed{2}</think>\boxed{1}", 0, 0), (r"<think>\boxed{1} \boxed{3}</think> First \boxed{2}.", 1, 1), (r"x</think>\boxed{1}\boxed{2}", 1, 0),
+    (r"\boxed{1}</think>\boxed{3}</think>\boxed{2}", 1, 1), (r"<think>\boxed{2}", 1, 1), (r"</think>\boxed{\boxed{2}}", 1, 0), (r"<think>\boxed{</think>2} \boxed{2}", 1, 1),
+])  # fmt: skip
+def test_reward__thoughts_count_for_nothing(response, lenient, strict):
+    assert (reward(response, "2"), reward(response, "2", strict=True)) == (lenient, strict)
+
+
+def test_reward__of_every_math500_solution():
+    golds()
+    rows = [json.loads(line) for line in (DATA / "math500.jsonl").open()]
+    assert sum(reward(row["solution"], str(row["answer"])) for row in rows) == len(rows) == 500
+
+
+EVENTS = []
+WATCHING = threading.Event()
+sys.addaudithook(lambda event, _: WATCHING.is_set() and EVENTS.append(event))
+
+
+def test_reward__executes_and_opens_nothing():
+    equivalent("1!+\\sqrt{2}+e!", "2")
+    WATCHING.set()
+    for hostile in HOSTILE.values():
+        verify.cached_reading.cache_clear()
+        reward(rf"\boxed{{{hostile}}}", "12")
+    WATCHING.clear()
+    assert not [event for event in EVENTS if event.split(".")[0] in ("open", "exec", "compile", "import", "os", "subprocess", "socket", "ctypes", "shutil")]
+
+
+def test_group__is_the_closure_of_equivalent():
+    pool = ["5", "x=5", "y=5", "5=x", "2x=10", "{5}", "10/2", None, " ", "abc", "y=2x", "2x=y", "1,2", "(1,2)", "{2,1}", "x=1,2", "y=x^2", "x^2",
+            "f(x)=x^2", "@@", "x=", "a=5=b"]
+    rng = random.Random(0)
+    for _ in range(300):
+        answers = rng.choices(pool, k=7)
+        expected = [i if answer is not None and answer.strip() else None for i, answer in enumerate(answers)]
+        for i, j in itertools.combinations([i for i in range(7) if expected[i] is not None], 2):
+            if equivalent(answers[i], answers[j]):
+                expected = [min(expected[i], expected[j]) if e in (expected[i], expected[j]) else e for e in expected]
+        assert group(answers) == expected, answers
+    start = time.perf_counter()
+    assert group(list(map(str, range(4000)))) == list(range(4000)) and time.perf_counter() - start < 2
+
+
+def test_group__labels_are_first_indices():
+    answers = ["0.5", None, r"\frac12", "2", "", r"x=\frac{1}{2}", "x=2", "y=2", "hello"]
+    assert group(answers) == [0, None, 0, 3, None, 0, 3, 3, 8]
+    assert group([]) == []
+    assert group(["x=2", "y=2"]) == [0, 1]
+
+
+def test_group__does_not_depend_on_order():
+    answers = ["y=2", "x=2", "2", "3", r"\frac63", None, "x=y", "y=x", "2y=2x", "1,2", r"\{2,1\}", "x=3"]
+    classes = lambda order: {frozenset(order[i] for i, label in enumerate(group([answers[k] for k in order])) if label == first)  # noqa: E731
+                             for first in group([answers[k] for k in order]) if first is not None}  # fmt: skip
+    expected = classes(list(range(len(answers))))
+    for seed in range(50):
+        order = list(range(len(answers)))
+        random.Random(seed).shuffle(order)
+        assert classes(order) == expected
+
+
+@pytest.mark.parametrize("gold", ["", " ", "$$", "proof", "Proof.", r"\text{Proof}", "notfound", "NotFound", "not found", "N/A", "n/a", "NA", "nan", "null", "?", "...", "\\boxed{}",
+    "{'x': 1, 'y': 2}", '{"a": 3, "b": [1, 2]}', "[{'x': 1}]", "{1: 'a', 2: 'b'}", "Proof: let $n$ be even.", "See solution", "No answer provided", "x" * 2001, r"\text{N/A}", "(proof)",
+    "The sequence converges to the unique fixed point of the map, which can be found by Newton's method, as was shown above in part two.",
+    r"\text{Every such function is linear on the rationals and therefore, since it is monotone, also linear on all of the real line}"])  # fmt: skip
+def test_checkable__not_what_cannot_be_earned(gold):
+    assert checkable(gold) is False
+
+
+@pytest.mark.parametrize("gold", ["5", "0", "x=5", r"\frac12", "(1,2)", r"\{1,2\}", r"\text{Evelyn}", "yes", "None of the above", "C", r"\emptyset", r"\infty", "does not exist",
+    "no solution", "n \\text{ even}", r"\text{neither even nor odd}", "x=1, y=2", "12:30", "1:2", "HT", "na", "n", r"\{x : x > 0\}", "f(x)=ax+b", "!n", "GL_2(\\mathbb{R})",
+    "All primes congruent to 1 modulo 4", "p", r"\mathbb{Q}", "True"])  # fmt: skip
+def test_checkable__an_answer(gold):
+    assert checkable(gold) is True and reward(rf"\boxed{{{gold}}}", gold) == 1
+
+
+def test_checkable__every_gold_of_the_benchmarks():
+    assert all(checkable(gold) for part in golds().values() for gold in part)
+
+
+def test_calculator__variables_differ_at_every_point():
+    names = [*"abcdfghjopqrstuvwxyzABCDEFGHIJKLMOPQRSTUVWXYZ", *"klmnN", "x_1", "x_2", "x_12", "a_n", r"\theta", r"\alpha", r"\beta"]
+    tokens = [*names, r"\lfloor"]
+    points = verify.Calculator(tokens).points
+    for i, first in enumerate(names):
+        for second in names[:i]:
+            agree = sum(p == q for p, q in zip(points[first][:6], points[second][:6]))
+            assert agree <= 1, (first, second)
+        if first not in verify.INTEGERS:
+            assert any(p < 1 for p in points[first][:6]) and any(p > 1 for p in points[first][:6])
+
+
+def test_calculator__names_that_are_applied():
+    applied = lambda text: verify.applied(verify.tokenize(text))  # noqa: E731
+    for text in ("n(n+1)", "a(b+c)", "x(x+1)(x+2)", "p(1-p)", r"\sigma^2(1-\rho)", "f+f(2)", "C(-1)^n", "2k(d-k)!", r"R[\sqrt2-1]", "xy", "x^{-1}(x+y)", "a^2(b-c)+b^2(c-a)"):
+        assert applied(text) == set(), text
+    for text, names in (("f(x)", {"f"}), ("y(2)", {"y"}), ("f(a+b)", {"f"}), ("f^{-1}(x)", {"f"}), ("f^2(x+1)", {"f"}), (r"\phi(n)\phi(m)", {r"\phi"}), ("B(2,3)", {"B"}),
+                        ("E[X]", {"E"}), ("u(x-ct)", {"u"}), ("p(x)-p(x-1)", {"p"}), ("s(t+1)-s(t-1)", {"s"}), ("f(g(x))", {"f", "g"}), (r"h^{-1}(x)", {"h"}), ("y''(0)", {"y''"})):
+        assert applied(text) == names, text
+
+
+def test_calculator__an_unknown_function_has_both_signs_and_depends_on_all():
+    calculator = verify.Calculator(["f", "(", "x", ")"])
+    values = calculator.value(["f", "(", "x", ")"])
+    assert len(values) == calculator.main + 2 and all(v > 0 for v in values[: calculator.main]) and sorted(v > 0 for v in values[calculator.main :]) == [False, True]
+    fixed = calculator.value(["f", "(", "2", ")"])
+    assert len(set(fixed)) == calculator.main + 1 and calculator.value(["f", "(", "2", ")"]) == fixed
+    assert not set(fixed) & set(calculator.value(["f", "(", "3", ")"])) and not set(fixed) & set(values)
+
+
+# ---------------------------------------------------------------------------------------------- tables of verify.py
 
 # One pair a line under its category: "=" for equal, "!" for unequal answers.
 VERDICTS = r"""
@@ -1855,8 +2572,6 @@ VERDICTS = r"""
 ! 101 ~~ 1=2=3=101
 ! 5 ~~ x=6
 ! x=5 ~~ y=5
-! 5 ~~ 5=5
-! 0.5 ~~ \frac12=0.5
 ! y = 2x+3 ~~ y = 2x-3
 ! y=2x+3 ~~ x=2y+3
 ! 2x+3 ~~ 2x+3=0
@@ -2207,6 +2922,404 @@ VERDICTS = r"""
 ! -5 ~~ 5
 ! 3\cdot4 ~~ 34
 ! $1$,$2$ ~~ 12
+# functions of an argument
+= \frac{dy}{dx}=2x ~~ \frac{dy}{dx} = x+x
+! \frac{dy}{dx} ~~ \frac{y}{x}
+= \mathcal{O}(n^2) ~~ O(n^2)
+! \operatorname{Si}(1) ~~ \operatorname{Ci}(1)
+! P(X>2) ~~ P(X<2)
+! \sin(f(x)) ~~ f(\sin(x))
+! \cos(10^{-100}) ~~ 1
+! e^{10^{-100}} ~~ 1
+= \Gamma(\frac14)^2 ~~ \Gamma^2(\frac14)
+= \Gamma(1/2) ~~ \sqrt\pi
+= \Gamma\left(\frac14\right)\Gamma\left(\frac34\right) ~~ \pi\sqrt2
+= \zeta(2) ~~ \frac{\pi^2}{6}
+= \zeta(4) ~~ \frac{\pi^4}{90}
+= \zeta(-1) ~~ -\frac1{12}
+= 2\zeta(3) ~~ \zeta(3)+\zeta(3)
+= \Gamma(n+1) ~~ n!
+= \Gamma(x+1) ~~ x\Gamma(x)
+= \operatorname{erf}(-1) ~~ -\operatorname{erf}(1)
+= 1-\operatorname{erf}(2) ~~ \operatorname{erfc}(2)
+= \operatorname{Li}_2(1) ~~ \frac{\pi^2}6
+= \mathrm{Li}_2(\tfrac12) ~~ \frac{\pi^2}{12}-\frac{\ln^2 2}{2}
+= W(e) ~~ 1
+= W(1)e^{W(1)} ~~ 1
+= W_0(2\ln 2) ~~ \ln 2
+= J_0(2)+J_2(2) ~~ J_1(2)
+= 2I_0(2) ~~ I_0(2)+I_0(2)
+= \psi(2)-\psi(1) ~~ 1
+= \cosh^2 x-\sinh^2 x ~~ 1
+= \tanh x ~~ \frac{e^{2x}-1}{e^{2x}+1}
+= \operatorname{arctanh}\frac12 ~~ \frac12\ln 3
+= \sinh^{-1}(1) ~~ \ln(1+\sqrt2)
+= \text{arccosh}(2) ~~ \ln(2+\sqrt{3})
+= \coth 1 ~~ \frac{e^2+1}{e^2-1}
+= f(a)+f(b) ~~ f(b)+f(a)
+= 2f(x+x) ~~ 2f(2x)
+= \frac{f(b)-f(a)}{b-a} ~~ \frac{f(a)-f(b)}{a-b}
+= \phi(10) ~~ \phi(2\cdot 5)
+= F(x)G(x) ~~ G(x)F(x)
+= n(n+1) ~~ n^2+n
+= a(b+c) ~~ ab+ac
+= x(x+1) ~~ x^2+x
+= p(1-p) ~~ p-p^2
+= R(\sqrt2-1) ~~ R\sqrt2-R
+= \lambda(\lambda+2) ~~ \lambda^2+2\lambda
+= \sigma^2(1-\rho) ~~ \sigma^2-\rho\sigma^2
+= C(-1)^n ~~ (-1)^nC
+= xy(x+y) ~~ x^2y+xy^2
+= \sqrt{f(2)^2} ~~ |f(2)|
+= f'(x)+g'(x) ~~ g'(x)+f'(x)
+= B(2,3) ~~ B(4/2,3)
+! 2\zeta(3) ~~ 3\zeta(2)
+! \zeta(3) ~~ 3\zeta
+! \zeta(6) ~~ 2\zeta(3)
+! \zeta(3) ~~ \zeta(5)
+! \Gamma(1/4) ~~ \frac12\Gamma(1/2)
+! \Gamma(1/4)^2 ~~ \Gamma(1/16)
+! \Gamma(x+1) ~~ x\Gamma(x+2)
+! \Phi(1)-\Phi(-1) ~~ 2\Phi(1)
+! \Phi(2) ~~ 2\Phi(1)
+! f(b)-f(a) ~~ f(b-a)
+! f(a+b) ~~ fa+fb
+! f(2x) ~~ 2f(x)
+! f(x+1)-f(x-1) ~~ f(x+2)-f(x)
+! T(n+1)-T(n-1) ~~ T(n+2)-T(n)
+! s(t+1)-s(t-1) ~~ s(t+2)-s(t)
+! \phi(10) ~~ 2\phi(5)
+! \varphi(12) ~~ 12\varphi
+! \mu(6) ~~ \mu(2)+\mu(4)
+! J_0(2) ~~ 2J_0(1)
+! J_0(2) ~~ J_1(2)
+! Y_0(2) ~~ K_0(2)
+! \psi(2) ~~ 2\psi(1)
+! \operatorname{erf}(2) ~~ 2\operatorname{erf}(1)
+! \operatorname{Li}_2(1/2) ~~ \operatorname{Li}_3(1/2)
+! \operatorname{Li}_2(1/2) ~~ \frac12\operatorname{Li}_2(1)
+! \sinh(2) ~~ 2\sinh(1)
+! \tanh(1000) ~~ 1
+! \operatorname{erf}(100) ~~ 1
+! \zeta(5000) ~~ 1
+! W(2) ~~ 2W(1)
+! y(2) ~~ 2y
+! P(A)P(B) ~~ P(AB)
+! E(X^2) ~~ E(X)^2
+! E[X^2] ~~ EX^2
+! g(f(2)) ~~ f(g(2))
+! f^{-1}(x) ~~ \frac{1}{f(x)}
+! f^{(2)}(x) ~~ f^2(x)
+! f'(x) ~~ f(x)
+! f \circ g ~~ g \circ f
+! \sqrt{f(2)^2} ~~ f(2)
+! |g(x)| ~~ g(x)
+! N(0,1) ~~ N(0,2)
+! O(n^2) ~~ O(n)
+! \Gamma(0) ~~ 0
+! \Gamma(2,3) ~~ \Gamma(3,2)
+! \delta(x-1) ~~ \delta x-\delta
+# words after a value
+! 5\text{ k} ~~ 5
+= 45 \text{ sec} ~~ 45
+= 5 \mathrm{~km} / \mathrm{h} ~~ 5
+! 20 \text{ men} ~~ 20 \text{ women}
+! 5\text{th} ~~ 5
+! 5 \text{ negative} ~~ 5
+! 5 \text{ (max)} ~~ 5 \text{ (min)}
+= 5 \text{ square inches} ~~ 5
+= 12\text{ kilometers} ~~ 12
+= 4 \text{ meters per second squared} ~~ 4
+= 15 \text{ people} ~~ 15
+= 24 \text{ students} ~~ 24
+= 6 \text{ ways} ~~ 6
+= 12\text{ years old} ~~ 12
+= 5 \text{ per cent} ~~ 5
+= 5 \text{ light-years} ~~ 5
+= 180 \text{ (days)} ~~ 180
+= 180 (days) ~~ 180
+= \frac13 \textbf{ meters} ~~ \frac13
+= 45 \text{ minutes} ~~ 45
+= 3\text{ sq. units} ~~ 3
+= 70 \text{ km/h} ~~ 70
+= 8 \text{ marbles} ~~ 8
+= 25\text{ cubic feet} ~~ 25
+= 100^\circ\text{C} ~~ 100
+= 250\text{ mL} ~~ 250
+= 5\sqrt2 cm ~~ 5\sqrt2
+= 5\sqrt{2} cm ~~ 5\sqrt2
+! n \text{ even} ~~ n \text{ odd}
+! n \text{ even} ~~ n
+! 10 \text{ AM} ~~ 10 \text{ PM}
+! 10\text{ a.m.} ~~ 10
+! 10 am ~~ 10 pm
+! 20\% \text{ increase} ~~ 20\% \text{ decrease}
+! 20\% \text{ increase} ~~ 20\%
+! 2 \text{ thirds} ~~ 2
+! 3 \text{ quarters} ~~ 3
+! 5 \text{ tenths} ~~ 5
+! 2 \text{ halves} ~~ 2
+! 5 \text{ below zero} ~~ 5
+! 40\text{ north} ~~ 40\text{ south}
+! 40^\circ \text{ N} ~~ 40^\circ \text{ S}
+! 300 \text{ profit} ~~ 300 \text{ loss}
+! 300 \text{ dollars profit} ~~ 300 \text{ dollars loss}
+! 5 \text{ steps left} ~~ 5 \text{ steps right}
+! 3\text{ heads} ~~ 3\text{ tails}
+! 5 \text{ to } 3 ~~ 5
+! 5 \text{ years ago} ~~ 5
+! 5 \text{ higher} ~~ 5 \text{ lower}
+! 2 \text{ pairs} ~~ 2
+! 5 \text{ BC} ~~ 5 \text{ AD}
+! 7 \text{ clockwise} ~~ 7
+! 4\text{ inches taller} ~~ 4
+! 3 \text{ times} ~~ 3 \text{ over}
+! 50\text{ percent off} ~~ 50
+! x \text{ is rational} ~~ x
+! 3 \text{ squared} ~~ 3
+! 5 \text{ radius} ~~ 5 \text{ diameter}
+! 5\text{ wins} ~~ 5\text{ losses}
+! 3 \text{ if } x>0 ~~ 3
+! 8 \text{ million dollars} ~~ 8
+! k \text{ integer} ~~ k
+# runs of capitals
+! A'B'C' ~~ B'A'C'
+! N30^\circ E ~~ E30^\circ N
+= 90^\circ-\frac{A}{2} ~~ 90-\frac12A
+= \text{BAC} ~~ BAC
+= HT ~~ \text{HT}
+= AB+CD ~~ CD+AB
+= 2AB ~~ AB+AB
+= AB\cdot CD ~~ CD\cdot AB
+= R+2RC ~~ R+2CR
+= ABCD ~~ \mathrm{ABCD}
+= (AB,CD) ~~ (\text{AB},\text{CD})
+= XYX ~~ \text{XYX}
+= DNA ~~ \text{dna}
+! BADC ~~ ABCD
+! HT ~~ TH
+! HT, TT ~~ TH, TT
+! \{HT,TH\} ~~ \{HT\}
+! AB ~~ BA
+! \text{BAC} ~~ \text{ABC}
+! \text{BAC} ~~ ABC
+! HTH ~~ HHT
+! IV ~~ VI
+! CO ~~ OC
+! ADBC ~~ ACBD
+! AB-BA ~~ 0
+! P^{-1}AP ~~ A
+! ABA^{-1} ~~ B
+! (AB)^{-1} ~~ A^{-1}B^{-1}
+! QPQ^{-1} ~~ P
+! X^TX ~~ XX^T
+! x = AB ~~ x = BA
+# usual shapes
+= x=1 \\ y=2 ~~ (x,y)=(1,2)
+= \{x \mid x > 1\} ~~ (1,\infty)
+= \{x \in \mathbb{R} : x \ne 2\} ~~ \mathbb{R}\setminus\{2\}
+= n\equiv 0,1 \pmod 4 ~~ n \equiv 1, 0 \pmod{4}
+= n\equiv 0 \pmod 4 \text{ or } n\equiv 1\pmod 4 ~~ n \equiv 1, 0 \pmod 4
+= \left\{\begin{array}{l} x=1 \\ y=2 \end{array}\right. ~~ x=1,y=2
+! \{x \mid x > 1\} ~~ \{y : x > 1\}
+! \{x \mid x > 1\} ~~ 1
+! n\equiv 0,1 \pmod 4 ~~ n \equiv 0, 2 \pmod 4
+! n\equiv 0,1 \pmod 4 ~~ n \equiv 0, 1 \pmod 5
+! \|v\|_1 ~~ \|v\|_2
+! \mathbb{R}^+ ~~ \mathbb{R}
+= f^{-1}(x)=2x ~~ 2x
+= f^{-1}(x)=\frac{x-1}{2} ~~ \frac{x}{2}-\frac12
+= f^{(4)}(0)=24 ~~ 24
+= (x,y)=(1,2) ~~ x=1, y=2
+= (x,y,z)=(1,2,3) ~~ z=3,x=1,y=2
+= (x,y)=(1,2) ~~ (y,x)=(2,1)
+= (a,b)=(\frac12,3) ~~ a=0.5 \text{ and } b=3
+= \begin{cases}x=1\\y=2\end{cases} ~~ x=1, y=2
+= \mathbb R\setminus\{0\} ~~ (-\infty,0)\cup(0,\infty)
+= \mathbb{R}\setminus\{1,-1\} ~~ (-\infty,-1)\cup(-1,1)\cup(1,\infty)
+= \mathbb{R} \backslash \{3\} ~~ x \ne 3
+= \mathbb{R}-\{2\} ~~ (-\infty,2)\cup(2,\infty)
+= [0,5]\setminus\{2\} ~~ [0,2)\cup(2,5]
+= [0,5]\cap[3,8] ~~ [3,5]
+= {10 \choose 3} ~~ 120
+= {n \choose 2} ~~ \frac{n(n-1)}2
+= {1 \over 2} ~~ 0.5
+= n \equiv 1 \pmod 4 ~~ n \equiv 1 \mod 4
+= x \equiv 3 \pmod{7} ~~ x\equiv 3\ (\text{mod } 7)
+= 3 \pmod{7} ~~ 3 \bmod 7
+= n \equiv -1 \pmod 4 ~~ n\equiv 3 \pmod{4}
+= x \equiv 3 \pmod 7 ~~ 3 \pmod 7
+= (2n-1)!! ~~ \frac{(2n)!}{2^n n!}
+= 7!! ~~ 105
+= (2n)!! ~~ 2^n n!
+= 8!! ~~ 384
+= \|x\| ~~ \lVert x\rVert
+= 2\|x\|^2 ~~ \left\|x\right\|\cdot 2\lVert x\rVert
+= \text{all real numbers} ~~ \mathbb R
+= (-\infty,\infty) ~~ \text{all reals}
+= x \in \mathbb{R} ~~ \text{All real numbers}
+= \infty ~~ \text{infinity}
+= -\text{infinity} ~~ -\infty
+= (-infinity, 2) ~~ (-\infty,2)
+= \emptyset ~~ \text{empty set}
+= \hat{i}+2\hat{j} ~~ 2\hat j+\hat i
+= \bar{x}+y ~~ y+\bar x
+= ½ ~~ \frac12
+! f^{-1}(x)=2x ~~ f(x)=2x+1
+! f^{-1}(x)=2x ~~ \frac{1}{2x}
+! (x,y)=(1,2) ~~ x=2,y=1
+! (x,y)=(1,2) ~~ (y,x)=(1,2)
+! (x,y)=(1,2) ~~ x=1
+! (x,y)=(1,2) ~~ x=1 \text{ or } y=2
+! \begin{cases}x=1\\y=2\end{cases} ~~ x=2, y=1
+! \mathbb R\setminus\{0\} ~~ \mathbb R
+! \mathbb R\setminus\{0\} ~~ \mathbb R\setminus\{1\}
+! \mathbb R\setminus\{0\} ~~ (0,\infty)
+! [0,5]\setminus\{2\} ~~ [0,5]
+! [0,5]\setminus(2,3) ~~ [0,2)\cup(3,5]
+! \mathbb{R}\setminus\mathbb{Q} ~~ \mathbb{R}
+! {10 \choose 3} ~~ {10 \choose 4}
+! {10 \choose 3} ~~ \frac{10}{3}
+! n \equiv 1 \pmod 4 ~~ n \equiv 1 \pmod 8
+! n \equiv 1 \pmod 4 ~~ n \equiv 2 \pmod 4
+! n \equiv 1 \pmod 4 ~~ m \equiv 1 \pmod 4
+! n \equiv 1 \pmod 4 ~~ 1
+! n \equiv 1 \pmod 4 ~~ n = 1
+! 3 \bmod 7 ~~ \frac37
+! 7!! ~~ 5040
+! (2n-1)!! ~~ (2n-1)!
+! (2n-1)!! ~~ (2n+1)!!
+! 3!!! ~~ 3!!
+! \|x\| ~~ x
+! \|x\| ~~ |x|
+! \|x+y\| ~~ \|x\|+\|y\|
+! \text{all real numbers} ~~ \text{all positive real numbers}
+! \text{all integers} ~~ \mathbb R
+! \infty ~~ \text{-infinity}
+! \text{infinitely many} ~~ \infty
+! \bar{x} ~~ x
+! \vec{v} ~~ v
+! !n ~~ n!
+! \hat{x} ~~ \tilde{x}
+! 2½ ~~ 1
+# dress
+= 5 ~~ **5**
+= 5 ~~ 5 \\
+= 5 ~~ \mathtt{5}
+= 5 ~~ \textdollar 5
+= 5 ~~ \fbox{5}
+= 5 ~~ 5\text{.}
+= 5 ~~ \text{\bf 5}
+! 5 ~~ 5\text{..}
+= 5 ~~ 5,
+= 5 ~~ 5;
+= (1,2) ~~ (1,2),
+= 5 ~~ 5\;,
+= 5 ~~ 5\ 
+= \frac12 ~~ \frac12 \;
+= 14{,}916 ~~ 14916
+= 14916 ~~ 14 {,} 916
+= 14916 ~~ 14{,} 916
+= 1234567 ~~ 1{,} 234{,} 567
+= 30 ~~ 30 m²
+= 7 ~~ 7 cm³
+= 16 ~~ 2⁴
+= 1024 ~~ 2¹⁰
+= x^{-1} ~~ x⁻¹
+= x_1+x_2 ~~ x₁+x₂
+= 3.14 ~~ "3.14"
+= 5 ~~ “5”
+= 5 ~~ '5'
+= 5 ~~ ``5''
+= 5 ~~ €5
+= 5 ~~ 5\text{ euros}
+= 5 ~~ USD 5
+= 5 ~~ 5\text{ USD}
+= 5 ~~ US\$5
+= 5 ~~ \text{Rs. }5
+= 5 ~~ Rs 5
+= 5 ~~ \euro 5
+= 5 ~~ \bm{5}
+= 5 ~~ \bm 5
+= 5 ~~ 5\tag{1}
+= 5 ~~ 5\tag*{(2)}
+= 5 ~~ \huge 5
+= 5 ~~ {\Large 5}
+= 5 ~~ \ensuremath{5}
+= 5 ~~ \underline{5}
+= 5 ~~ \begin{aligned}5\end{aligned}
+= 5 ~~ \begin{aligned}x&=5\end{aligned}
+= 5 ~~ \begin{align*}5\end{align*}
+= 5 ~~ \begin{array}{c}5\end{array}
+= 1,2 ~~ \begin{array}{l}1,2\\\end{array}
+= 5 ~~ =5
+= \frac12 ~~ = \frac{1}{2}
+= 0.00005 ~~ 5e-05
+= 2\cdot10^{20} ~~ 2e+20
+= 3e-12 ~~ 3\times10^{-12}
+= 4e-7 ~~ 0.0000004
+= 1000 ~~ 1 000
+= 5 ~~ 5​
+! 5 ~~ ,5
+! 5 ~~ 5,6,
+! 5 ~~ 5\tag{1}2
+! 14916 ~~ 14, 916
+! 14916 ~~ 14{,}91
+! 2⁴ ~~ 24
+! 2⁴ ~~ 8
+! 2¹⁰ ~~ 20
+! x₁ ~~ x₂
+! 5 ~~ "6"
+! 5 ~~ "5
+! 5 ~~ 5''
+! 5 ~~ USD 6
+! 5 ~~ \text{Rs. }50
+! 5m^2 ~~ 5
+! 3n+5m² ~~ 3n+5
+! \bm{5} ~~ 6
+! 5 ~~ \huge 6
+! 5 ~~ \begin{aligned}x&=6\end{aligned}
+! 5 ~~ \begin{pmatrix}5\\5\end{pmatrix}
+! 5 ~~ \begin{array}{cc}5&6\end{array}
+! 5 ~~ =6
+! 5 ~~ ==5
+! 5 ~~ \approx 5
+! 2e+3 ~~ 2000
+! 5e-05 ~~ 5e-04
+! 3e - 12 ~~ 3\times10^{-12}
+! 2e-7 ~~ 2e-8
+! 5 ~~ \underline{6}
+# chains of equal values
+= 6 ~~ 2+4=6
+= 5! = 120 ~~ 120
+= \frac34=0.75 ~~ 0.75
+= 5=5 ~~ 5
+= \frac12=0.5 ~~ 0.5
+= \sqrt{16}=4=2^2 ~~ 4
+= 2\cdot 3=6 ~~ 3!=6
+= \binom{5}{2}=10 ~~ 10
+= 2\pi(3)=6\pi ~~ 6\pi
+= \frac{15}{60} = \frac14 = 0.25 ~~ \frac14
+= 1,000 = 10^3 ~~ 1000
+= \Gamma(5)=4!=24 ~~ 24
+= (a+b)^2=a^2+2ab+b^2 ~~ (a+b)^2
+= 3+4=7\text{ cm} ~~ 7
+! 2+4=7 ~~ 7
+! 2+4=7 ~~ 6
+! 5!=121 ~~ 121
+! \frac13=0.33 ~~ 0.33
+! \frac34=0.75=75 ~~ 75
+! 1=2 ~~ 2
+! \sqrt{16}=\pm4 ~~ 4
+! 4=4 ~~ 5
+! 2=3=2 ~~ 2
+! \Gamma(5)=25 ~~ 25
+! 2+2=x ~~ x
+! \pi=3.14 ~~ 3.14
+! x+1=6 ~~ 6
+! 0.5=50\% ~~ 50
+! 5=5=a ~~ 5
+! x=x ~~ x
 """
 
 
@@ -2222,225 +3335,17 @@ def read_pairs() -> list[tuple[str, bool, str, str]]:
 
 
 @pytest.mark.parametrize("category, same, gold, answer", read_pairs())
-def test_verify_pair(category, same, gold, answer):
+def test_equivalent__pairs(category, same, gold, answer):
     assert equivalent(gold, answer) is same
     assert equivalent(answer, gold) is same
     assert (len(set(group([gold, answer]))) == 1) is same
 
 
-def test_verify_pairs_are_many_and_balanced():
+def test_equivalent__pairs_are_many_and_balanced():
     rows = read_pairs()
     assert len(rows) == len({row[2:] for row in rows}) >= 250
     assert 0.4 < sum(same for _, same, _, _ in rows) / len(rows) < 0.6
 
-
-@pytest.mark.parametrize("nothing", ["", " ", "\n", "$$", r"\,", "{}", r"\boxed{}", r"\text{ }", r"\left.\right.", "$ $", "."])
-def test_verify_empty_equals_nothing(nothing):
-    assert canonical(nothing) is None
-    assert not any(equivalent(nothing, other) or equivalent(other, nothing) for other in (nothing, "", "0", "5", r"\emptyset"))
-
-
-@pytest.mark.parametrize("text", ["?", r"\foo", "5..", ")(", r"\frac{1}{0}", "1=2=3", r"\begin{pmatrix}1", "\x00", "\ud800", "٣", "a" * 5000])
-def test_verify_unreadable_equals_itself_only(text):
-    assert equivalent(text, text) and not equivalent(text, text + "1") and not equivalent("3", text)
-
-
-# The answer in a response
-
-@pytest.mark.parametrize("response, answer", [
-    (r"so \boxed{5}.", "5"), (r"\boxed{1} then \boxed{2}", "2"), (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"\boxed {5}", "5"),
-    (r"\boxed{5} and \boxed{6", "5"), (r"\boxed{\boxed{5}}", r"\boxed{5}"), (r"\boxed{\{1,2\}}", r"\{1,2\}"), (r"\boxed{[1,2\}}", r"[1,2\}"),
-    (r"\boxed{a \boxed{5}", "5"), (r"} \boxed{5} }", "5"), (r"{ { \boxed{5}", "5"), (r"\boxed{}", ""), ("5", None), ("", None), (r"\boxed", None),
-    (r"\boxed{5", None), (r"\boxed 5", None), (r"\fbox{5}", None), (r"\boxed{x\\}", r"x\\"), ("\\boxed{\n5\n}", "\n5\n"),
-])  # fmt: skip
-def test_verify_extract_answer(response, answer):
-    assert extract_answer(response) == answer
-
-
-def test_verify_reward():
-    assert reward(r"It is \boxed{0.5}.", r"\frac12") == 1.0
-    assert reward(r"It is \boxed{0.6}.", r"\frac12") == 0.0
-    assert reward("It is 0.5.", r"\frac12") == 0.0
-    assert reward(r"\boxed{}", "") == 0.0
-    assert reward(r"\boxed{1} no, \boxed{2}", "2") == 1.0
-    assert reward(r"\boxed{1} no, \boxed{2}", "2", strict=True) == 0.0
-    assert reward(r"\boxed{2}", "2", strict=True) == 1.0
-    assert reward(r"\boxed{\boxed{2}}", "2") == 1.0 and reward(r"\boxed{\boxed{2}}", "2", strict=True) == 0.0
-
-
-# Voting
-
-def test_verify_group_is_the_closure_of_equivalent():
-    pool = ["5", "x=5", "y=5", "5=x", "2x=10", "{5}", "10/2", None, " ", "abc", "y=2x", "2x=y", "1,2", "(1,2)", "{2,1}", "x=1,2", "y=x^2", "x^2",
-            "f(x)=x^2", "@@", "x=", "a=5=b"]
-    rng = random.Random(0)
-    for _ in range(300):
-        answers = rng.choices(pool, k=7)
-        expected = [i if answer is not None and answer.strip() else None for i, answer in enumerate(answers)]
-        for i, j in itertools.combinations([i for i in range(7) if expected[i] is not None], 2):
-            if equivalent(answers[i], answers[j]):
-                expected = [min(expected[i], expected[j]) if e in (expected[i], expected[j]) else e for e in expected]
-        assert group(answers) == expected, answers
-    start = time.perf_counter()
-    assert group(list(map(str, range(4000)))) == list(range(4000)) and time.perf_counter() - start < 2
-
-
-def test_verify_group():
-    answers = ["0.5", None, r"\frac12", "2", "", r"x=\frac{1}{2}", "x=2", "y=2", "hello"]
-    assert group(answers) == [0, None, 0, 3, None, 0, 3, 3, 8]
-    assert group([]) == []
-    assert group(["x=2", "y=2"]) == [0, 1]
-
-
-def test_verify_group_does_not_depend_on_order():
-    answers = ["y=2", "x=2", "2", "3", r"\frac63", None, "x=y", "y=x", "2y=2x", "1,2", r"\{2,1\}", "x=3"]
-    classes = lambda order: {frozenset(order[i] for i, label in enumerate(group([answers[k] for k in order])) if label == first)  # noqa: E731
-                             for first in group([answers[k] for k in order]) if first is not None}  # fmt: skip
-    expected = classes(list(range(len(answers))))
-    for seed in range(50):
-        order = list(range(len(answers)))
-        random.Random(seed).shuffle(order)
-        assert classes(order) == expected
-
-
-# The benchmarks' own answers
-
-def golds() -> dict[str, list[str]]:
-    if not DATA.exists():
-        pytest.skip(f"the benchmark files are not in {DATA}")
-    return {path.stem: [str(json.loads(line)["answer"]) for line in path.open()] for path in sorted(DATA.glob("*.jsonl"))}
-
-
-def is_typed(answer: str) -> bool:
-    value = canonical(answer).value
-    return not (isinstance(value, tuple) and value[0] in ("text", "unread"))
-
-
-def test_verify_math500_solutions_earn_their_reward():
-    golds()
-    rows = [json.loads(line) for line in (DATA / "math500.jsonl").open()]
-    assert sum(reward(row["solution"], str(row["answer"])) for row in rows) == len(rows) == 500
-
-
-def test_verify_golds_are_read_as_values():
-    answers = [gold for part in golds().values() for gold in part]
-    text = [gold for gold in answers if not is_typed(gold)]
-    assert len(answers) == 1275 and len(text) <= 11
-    assert all(r"\text" in gold or "angle" in gold or r"\mho" in gold or gold == "t(0,4]" for gold in text)
-
-
-def test_verify_golds_equal_themselves_rewritten():
-    rewritings = [
-        lambda g: g, lambda g: f"${g}$", lambda g: rf"\boxed{{{g}}}", lambda g: rf"  {g} ", lambda g: rf"\displaystyle {g}", lambda g: rf"\[{g}\]",
-        lambda g: g.replace(r"\frac", r"\dfrac"), lambda g: g.replace("-", "−"), lambda g: g.replace(r"\left", "").replace(r"\right", ""),
-        lambda g: rf"\,{g}\!", lambda g: g.replace("+", " + ").replace("=", " = "), lambda g: g.rstrip(".") + ".", lambda g: rf"{{{g}}}",
-    ]  # fmt: skip
-    for gold in {gold for part in golds().values() for gold in part}:
-        for rewrite in rewritings:
-            assert equivalent(gold, rewrite(gold)) and equivalent(rewrite(gold), gold), (gold, rewrite(gold))
-
-
-def test_verify_golds_equal_themselves_transformed():
-    """Through the calculator: a value written another way, which string comparison could not accept."""
-    tried = 0
-    for gold in {gold for part in golds().values() for gold in part}:
-        value = canonical(gold).value
-        number = is_typed(gold) and (not isinstance(value, tuple) or value[0] in ("formula", "complex"))
-        if number and not set("=%$,") & set(gold) and not any(word in gold for word in (r"\text", r"\mbox", r"\circ", r"\pm")):
-            tried += 1
-            for other in (f"2({gold})-({gold})", rf"\frac{{3({gold})}}{{3}}", f"0+({gold})", f"x={gold}" if "x" not in gold else gold):
-                assert equivalent(gold, other), (gold, other)
-            for other in (f"{gold}+1", rf"-\pi-({gold})", rf"({gold})(1+10^{{-9}})+\pi 10^{{-9}}"):
-                assert not equivalent(gold, other), (gold, other)
-    assert tried > 500
-
-
-def test_verify_no_gold_accepts_its_neighbour():
-    for part in golds().values():
-        for gold, other in zip(part, part[1:] + part[:1]):
-            if gold != other and {gold, other} != {"5", "x=5"}:
-                assert not equivalent(gold, other), (gold, other)
-
-
-def test_verify_keys_agree_with_equivalent():
-    """On plain values, equivalence is equality of readings: checked on all pairs of the golds."""
-    answers = sorted({gold for part in golds().values() for gold in part})
-    readings = [canonical(gold) for gold in answers]
-    plain = [(gold, reading) for gold, reading in zip(answers, readings) if reading.equation is None]
-    classes = {}
-    for gold, reading in plain:
-        classes.setdefault(reading.value, []).append(gold)
-    for gold, reading in plain:
-        same = [other for other, _ in plain if equivalent(gold, other)]
-        assert same == classes[reading.value]
-
-
-# What the calculator rests on
-
-def test_verify_variables_differ_at_every_point():
-    names = [*"abcdfghjopqrstuvwxyzABCDEFGHIJKLMOPQRSTUVWXYZ", *"klmnN", "x_1", "x_2", "x_12", "a_n", r"\theta", r"\alpha", r"\beta"]
-    tokens = [*names, r"\lfloor"]
-    points = verify.Calculator(tokens).points
-    for i, first in enumerate(names):
-        for second in names[:i]:
-            agree = sum(p == q for p, q in zip(points[first][:6], points[second][:6]))
-            assert agree <= 1, (first, second)
-        if first not in verify.INTEGERS:
-            assert any(p < 1 for p in points[first][:6]) and any(p > 1 for p in points[first][:6])
-
-
-def test_verify_square_roots_against_integers():
-    """sqrt(a) + sqrt(b) = sqrt(c) exactly if 4ab = (c - a - b)^2 and c >= a + b: an independent rule in integers."""
-    for a in range(1, 13):
-        for b in range(a, 13):
-            for c in range(1, 51):
-                same = c >= a + b and 4 * a * b == (c - a - b) ** 2
-                assert equivalent(rf"\sqrt{{{a}}}+\sqrt{{{b}}}", rf"\sqrt{{{c}}}") is same
-
-
-def test_verify_polynomials_against_coefficients():
-    rng = random.Random(0)
-    for _ in range(300):
-        roots, other = ([rng.randrange(-3, 4) for _ in range(3)] for _ in range(2))
-        p, q, r = roots
-        expanded = f"x^3-({p + q + r})x^2+({p * q + q * r + r * p})x-({p * q * r})"
-        factored = "".join(f"(x-({root}))" for root in other)
-        assert equivalent(expanded, factored) is (sorted(roots) == sorted(other))
-
-
-def test_verify_floors_are_told_apart():
-    """By all that tells them apart below 41: single jumps, at the multiples of q or at the squares."""
-    for q in range(2, 13):
-        floors = [rf"\lfloor\frac{{n+{j}}}{{{q}}}\rfloor" for j in range(q)] + [rf"\lceil\frac{{n+{j}}}{{{q}}}\rceil" for j in (1, 2)]
-        assert group(floors)[:q] == list(range(q)) and equivalent(floors[q - 1], rf"\lceil\frac n{{{q}}}\rceil")
-    roots = [rf"\lfloor\sqrt{{n+{j}}}\rfloor" for j in range(9)]
-    assert group(roots) == list(range(9))
-
-
-def test_verify_unions_against_points():
-    """A union of intervals is the set of its points: compared at every half integer, which is all that integer ends can tell."""
-    rng = random.Random(1)
-    def draw():
-        intervals = [(rng.choice("(["), low := rng.randrange(6), low + rng.randrange(1, 4), rng.choice(")]")) for _ in range(3)]
-        points = {x / 2 for x in range(20) for o, a, b, c in intervals if (a < x / 2 or a == x / 2 and o == "[") and (x / 2 < b or x / 2 == b and c == "]")}
-        return r"\cup".join(f"{o}{a},{b}{c}" for o, a, b, c in intervals), points
-    draws = [draw() for _ in range(150)]
-    for text, points in draws:
-        for other, others in draws[:40]:
-            assert equivalent(text, other) is (points == others), (text, other)
-
-
-@pytest.mark.parametrize("answer, typed", [
-    ("2^{30000}", True), ("2^{40000}", False), ("2^{-30000}", True), ("3000!", True), ("3001!", False), (r"\tan 89^\circ", True), (r"\tan 90^\circ", False),
-    (r"\frac{1}{\sqrt2\sqrt3-\sqrt6}", False), (r"\ln 0", False), ("0^0", False), (r"e^{40000}", True), ("e^{50000}", False), ("(-1)!", False),
-    (",".join(f"2^{{{i}}}" for i in range(8000, 8050)), True), (",".join(f"2^{{{i}}}" for i in range(8000, 8180)), False), (r"\lfloor i \rfloor", False),
-    ("(" * 19 + "5" + ")" * 19, True), ("(" * 21 + "5" + ")" * 21, False), (r"\pm1\pm2\pm3\pm4", True), (r"\pm1\pm2\pm3\pm4\pm5", False),
-])  # fmt: skip
-def test_verify_bounds(answer, typed):
-    assert is_typed(answer) is typed
-
-
-# Anything at all
 
 HOSTILE = {
     "tower": "9^{9^{9^9}}", "tower of twos": "2^{2^{2^{2^{2^{2}}}}}", "inverse tower": "9^{-9^{9^9}}", "factorial": "99999999!", "factorials": "((9!)!)!",
@@ -2460,11 +3365,19 @@ HOSTILE = {
     "huge floor": r"\lfloor 2^{14000}\pi\rfloor", "texts": r"\text{" * 600, "commas": "," * 1999, "equals": "=" * 1999, "list": ",".join(["x+1"] * 480), "equations": ",".join(f"x={i}" for i in range(400)),
     "units": "5" + r"\text{cm}" * 220, "spaced units": "5" + r"\text{" + "a " * 900 + "}", "spaced digits": "1 " * 999, "thousands": "1" + ",000" * 490, "backslashes": "\\" * 1999,
     "long fractions in exact arithmetic": "+".join(rf"\frac{{1}}{{{10**6 + i}^{{300}}}}" for i in range(80)), "third powers": r"(1/3)^{19000}+" * 130 + "1", "long sums": "+".join(["x^{1400}/3^{9000}"] * 105), "logs of logs": r"\log_{x}{y}" * 180,
+    "polylogarithms": "+".join([r"\mathrm{Li}_9(-0.99)"] * 95), "digammas": r"\psi(x)" * 280, "error functions": r"\operatorname{erf}(7.9)" * 90, "Bessel functions": "J_9(15.9)" * 220,
+    "zetas": r"\zeta(99)" * 220, "zeta near its pole": r"\zeta(1+10^{-70})", "gamma near a pole": r"\Gamma(10^{-70}-5)" * 100, "Lambert": "W(-0.36+x/99)" * 150, "functions of functions": "f(" * 19 + "x" + ")" * 19,
+    "functions, nested too deep": "f(" * 660 + "x" + ")" * 660, "functions, many": "+".join(f"f(x+{i})" for i in range(220)), "functions of long numbers": "+".join(f"f(3^{{{20000 - i}}})" for i in range(130)),
+    "names before brackets": "x(" * 999, "norms": r"\|" * 999, "double factorials": "2999!!" * 300, "bangs in pairs": "9" + "!!" * 900, "not equal": r"\land ".join(f"x\\ne{i}" for i in range(220)),
+    "set differences": r"\mathbb{R}" + "".join(f"\\setminus\\{{{i}\\}}" for i in range(110)), "large set difference": r"\{" + ",".join(map(str, range(200))) + r"\}\setminus\{" + ",".join(map(str, range(200))) + r"\}",
+    "intersections": r"\cap".join(f"({i},9999)" for i in range(150)), "chooses": "{" * 19 + r"9\choose 3" + "}" * 19, "congruence": "n" + r"\equiv" * 300 + r"\pmod 4", "moduli": r"\mod" * 400,
+    "chain": "=".join(["1+1"] * 480), "thoughts": "</think>" * 240, "quotes": '"' * 1999, "blanks in braces": "{" * 19 + "5" + " " * 1900 + "6" + "}" * 19, "thin blanks": r"\," * 900 + "5" + r"\;" * 90 + "6",
+    "primes": "f" + "'" * 1900, "accents": r"\hat x" * 300, "capitals": "AB" * 900, "raised": "2" + "⁹" * 1900, "units, many": "5" + r"\text{ m}" * 240, "tags": r"\tag{1}" * 280,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_verify_hostile_answer(name):
+def test_canonical__hostile_answer(name):
     hostile = HOSTILE[name]
     canonical("1!+\\sqrt{2}+e!")  # what mpmath computes once is not this answer's time
     start = time.perf_counter()
@@ -2472,100 +3385,3 @@ def test_verify_hostile_answer(name):
     assert time.perf_counter() - start < LIMIT
     assert not same
     assert canonical(hostile) is None or equivalent(hostile, hostile)
-
-
-@pytest.mark.parametrize("response, answer", [
-    (r"\boxed" * 100_000, None), (r"\boxed{" * 100_000, None), (r"\boxed{5}" * 1_000_000, "5"), ("{" * 10_000_000 + r"\boxed{5}", "5"),
-    (r"\boxed{5}" + "}" * 100_000, "5"), ("\\" * 10_000_000 + r"boxed{5", None), ((r"\boxed" + " " * 50) * 100_000, None), ("x" * 10_000_000, None),
-])  # fmt: skip
-def test_verify_hostile_response(response, answer):
-    start = time.perf_counter()
-    assert extract_answer(response) == answer
-    assert time.perf_counter() - start < LIMIT
-    start = time.perf_counter()
-    assert reward(response, "5", strict=response.count("\\boxed") == 1) == (answer == "5")
-    assert time.perf_counter() - start < LIMIT
-
-
-EVENTS = []
-WATCHING = threading.Event()
-sys.addaudithook(lambda event, _: WATCHING.is_set() and EVENTS.append(event))
-
-
-def test_verify_executes_and_opens_nothing():
-    equivalent("1!+\\sqrt{2}+e!", "2")
-    WATCHING.set()
-    for hostile in HOSTILE.values():
-        verify.cached_reading.cache_clear()
-        reward(rf"\boxed{{{hostile}}}", "12")
-    WATCHING.clear()
-    assert not [event for event in EVENTS if event.split(".")[0] in ("open", "exec", "compile", "import", "os", "subprocess", "socket", "ctypes", "shutil")]
-
-
-def test_verify_memory_stays_flat():
-    answers = [rf"2^{{30000}}+{i}" for i in range(1500)]
-    tracemalloc.start()
-    for answer in [*(HOSTILE[name] for name in ("list", "product", "third powers", "digits", "long", "union, long", "lists of them")), *answers]:
-        equivalent("1", answer)
-    kept, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert kept < 20 << 20 and peak < 60 << 20
-    assert 0 < verify.cached_reading.cache_info().maxsize <= 1024
-
-
-def test_verify_random_tokens():
-    vocabulary = r"""\frac \frac { } { } ( ) [ ] \{ \} , ; 1 2 3 10 0 12 99 5000 .5 3.14 x y n k a_1 x_{2} \pi e i + - - * / \cdot ^ ^ _ ! \sqrt
-        \sqrt[3] \sin \cos^2 \tan \ln \log_2 \log \exp | | \left| \right| \lfloor \rfloor \lceil \rceil \binom \pm = = < > \le \ne \in \cup \infty
-        \mathbb{R} \emptyset \text{cm} \text{and} \text{or} \text{June} word June 20 \% ^\circ \$ $ \\ & \begin{pmatrix} \end{pmatrix} \begin{array}{cc}
-        \end{array} \overline{3} 0.\overline{3} 1\frac12 10,000 1{,}000 \, \quad \boxed \boxed{ ' " : ~ é ∞ − ² \langle \rangle \mid \theta \arcsin
-        1e5 e4 \vec \dot 9^9 10^{100} \mathrm{e} . \ """.split()  # fmt: skip
-    rng = random.Random(0)
-    for _ in range(4000):
-        soup = rng.choice(("", " ")).join(rng.choice(vocabulary) for _ in range(rng.randrange(1, rng.choice((3, 6, 10, 20, 60, 300)))))
-        start = time.perf_counter()
-        assert canonical(soup) is None or equivalent(soup, soup), soup
-        extract_answer(soup)
-        assert time.perf_counter() - start < LIMIT, soup
-
-
-def test_verify_mutated_golds():
-    """Answers that almost parse, from every gold: characters dropped, doubled, swapped. A change of one digit is a change of value."""
-    rng = random.Random(0)
-    for gold in sorted({gold for part in golds().values() for gold in part}):
-        i = rng.randrange(len(gold))
-        for other in (gold[:i] + gold[i + 1 :], gold[:i] + gold[i] + gold[i:], gold[:i], gold[i:] + gold[:i]):
-            assert equivalent(gold, other) is equivalent(other, gold)
-        digits = [i for i, character in enumerate(gold) if character.isdigit() and "e+" not in gold]
-        if digits and is_typed(gold) and "0" not in gold:
-            i = rng.choice(digits)
-            other = gold[:i] + str(int(gold[i]) % 9 + 1) + gold[i + 1 :]
-            assert not equivalent(gold, other), (gold, other)
-
-
-def test_verify_reads_under_the_lock(monkeypatch):
-    original, locked = verify.Calculator, []
-    monkeypatch.setattr(verify, "Calculator", lambda tokens: locked.append(verify.LOCK.locked()) or original(tokens))
-    assert verify.cached_reading.__wrapped__("5") is not None and locked == [True]
-
-
-def test_verify_threads():
-    """Four threads at once, switching in the midst of everything, read what one alone reads; none of them is the main thread."""
-    answers = [rf"\sqrt{{{i}}}+e^{{\pi/{i}}}+\sin {i}+({i}/7)!+\ln {i}+i\arctan {i}" for i in range(2, 40)] + [row[2] for row in read_pairs()]
-    read = verify.cached_reading.__wrapped__
-    expected, wrong = [read(answer) for answer in answers], []
-
-    def work(seed):
-        order = list(range(len(answers)))
-        random.Random(seed).shuffle(order)
-        for _ in range(3):
-            wrong.extend(answers[k] for k in order[:150] if read(answers[k]) != expected[k])
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    sys.setswitchinterval(interval)
-    assert not wrong
