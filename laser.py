@@ -182,8 +182,7 @@ class Policy(NamedTuple):
 def train(run, config, stop=()):
     """The run from where `prepare` has put it: training, evaluation, saving. Returns the rows of eval.jsonl.
 
-    `stop`: once it is no longer empty (a signal has come), the step in hand is finished, saved, and the run
-    ends."""
+    `stop`: once it is not empty (a signal has come), the step in hand is finished and saved, then it ends."""
     done, saved = run.first_step, run.saved_step
     bar = progress(range(done, config.steps), initial=done, total=config.steps, desc="training")
     for step in bar:
@@ -213,8 +212,8 @@ def train(run, config, stop=()):
 
 
 def training_step(policy, optimizer, problems, step, config, reference=None):
-    """Sample, verify, score, update: figures for metrics.jsonl and tuples (problem, text, reward,
-    self-reward).
+    """Sample, verify, score, update: (figures for metrics.jsonl, problem, text, reward and self-reward of
+    each).
 
     problems: P rows with `problem`, `answer` and `prompt`, its token ids. `reference`: the frozen starting
     model, for --kl and --exact_reference. Every process holds all B solutions; sampling and passes are shared
@@ -282,8 +281,7 @@ def schedule(step, config):
 
 
 def verify(texts, problems, complete, config):
-    """r_v (B,): 1 for exactly one boxed answer, if right, else 0. A cut solution earns 0 but stays in the
-    loss."""
+    """r_v (B,): 1 if the one boxed answer is right, else 0. A cut solution earns 0, yet is trained on."""
     judge = reward_function(config, strict=True)
     golds = [row["answer"] for row in problems]
     rewards = [judge(text, gold) for text, gold in zip(texts, golds)]
@@ -329,8 +327,7 @@ class Rows(NamedTuple):
 
 
 def forward_pass(f):
-    """Let f(model, …) be one pass through the model, for which split weights are gathered. Alone it does
-    nothing."""
+    """Let f(model, …) be one pass through the model, for which weights split over GPUs are gathered."""
     @functools.wraps(f)
     def call(model, *args, **kwargs):
         if hasattr(model, "run"):  # put there by `shard`
@@ -421,12 +418,11 @@ def sample(model, prompts, group_size, u, eos_ids, zc, temperature=1.0, max_rows
 
 
 def prefill(model, cache, prompts, group_size, waiting):
-    """Start the solutions `waiting` (a range), or as many as a pass holds: Rows and their first logits (R,
-    V).
+    """Start the solutions `waiting` (a range), or as many as one pass holds: (Rows, first logits (R, V)).
 
     A prompt runs once for all its solutions that start now. Prompts are padded on the right, where a causal
-    model's real tokens cannot see it; the solutions' tokens then overwrite the padding's slots in the cache.
-    """
+    model's real tokens cannot see it; the solutions' tokens then overwrite the padding's slots in the
+    cache."""
     first = waiting.start // group_size
     last = (waiting.stop - 1) // group_size
     batch = prompts[first : last + 1]
@@ -448,8 +444,7 @@ def prefill(model, cache, prompts, group_size, waiting):
 
 
 def draw(logp, u, temperature):
-    """One token a row of logp (R, V), by inverse CDF at u (R,): the tokens and their tempered log-probs, both
-    (R,)."""
+    """One token a row of logp (R, V), by inverse CDF at u (R,): (tokens, tempered log-probs), both (R,)."""
     if temperature not in (0, 1):
         logp = (logp / temperature).log_softmax(-1)
     if temperature == 0:
@@ -465,7 +460,7 @@ def draw(logp, u, temperature):
 def advance(model, cache, rows, look):
     """Run the newest token of every row through the model: the logits (R, V) of what follows it.
 
-    Only on a `look` the cache asks the device how long the longest row is; else it takes one slot more than
+    Only on a `look` the device is asked how long the longest row is; else the cache takes one slot more than
     before."""
     cache.prepare(rows.position, look)
     ids, positions = rows.last[:, None], rows.position[:, None]
@@ -587,13 +582,12 @@ def mix_advantages(advantages, self_rewards, complete, group_size, tau, min_std)
     """(1 − τ) A_v + τ A_s, with A_s of the self-rewards clipped to [0, 1] (paper, section 3.4). All (B,).
 
     self_rewards are unclipped; that of a cut solution (complete False) counts as 0. Where those of a group
-    have std ≤ min_std they do not tell the solutions apart, dividing by it would only amplify noise: A_v
-    stands alone."""
+    have a std ≤ min_std they do not tell solutions apart, dividing by it would only amplify noise: A_v stands
+    alone."""
     clipped = self_rewards.clamp(0, 1)
     clipped = torch.where(complete, clipped, 0.0)
     std = clipped.reshape(-1, group_size).std(1)
-    told_apart = std > min_std
-    told_apart = told_apart.repeat_interleave(group_size)
+    told_apart = (std > min_std).repeat_interleave(group_size)
     of_self = group_advantages(clipped, group_size)
     mixed = (1 - tau) * advantages + tau * of_self
     return torch.where(told_apart, mixed, advantages)
@@ -622,11 +616,11 @@ def importance_ratio(logps, old_logps, mask):
 
 
 def class_weights(rewards, complete, balanced=True):
-    """The paper's w, (B,): N/(2 N_c) for a right, N/(2 N_i) for a wrong one of N = N_c + N_i complete
+    """The paper's w, (B,): N/(2 N_c) for right and N/(2 N_i) for wrong ones of N = N_c + N_i complete
     solutions.
 
-    So both classes weigh half, and calling everything wrong does not pay when most are. 0 for a cut solution;
-    1 for all others if not `balanced`."""
+    So both classes weigh half, and calling everything wrong does not pay when most are. Cut solutions weigh
+    0; all others 1 if not `balanced`."""
     if not balanced:
         return complete.float()
     right = complete & (rewards > 0.5)
@@ -648,8 +642,7 @@ def self_reward_loss(self_rewards, rewards, weights, total):
 
 
 def self_reward_cross_entropy(logp_zc, rewards, weights, total):
-    """The ablation: cross-entropy of π(z_c) against r_v. It drives π(z_c) to 1: the model starts to say
-    z_c."""
+    """The ablation: cross-entropy of π(z_c) against r_v. It drives π(z_c) to 1: the model says z_c."""
     logp = torch.where(weights > 0, logp_zc, -1.0)  # any finite number: its weight is 0
     logp = logp.clamp(max=-1e-6)  # so that log(1 − π) stays finite
     log_not = torch.log(-torch.expm1(logp))
@@ -658,8 +651,7 @@ def self_reward_cross_entropy(logp_zc, rewards, weights, total):
 
 
 def kl_penalty(logps, ref_logps, mask, total):
-    """KL(π ‖ π_ref) by Schulman's k3, e^d − d − 1 with d = log π_ref − log π, summed over tokens, over
-    `total`."""
+    """KL(π ‖ π_ref) by Schulman's k3, e^d − d − 1 with d = log π_ref − log π, summed, by `total`."""
     d = torch.where(mask, ref_logps - logps, 0.0)
     k3 = d.exp() - d - 1
     return k3.sum() / total
@@ -706,7 +698,6 @@ def update(policy, optimizer, batch, alpha, config):
     n_tokens = sum(map(len, batch.responses))
     n_complete = int((batch.weights > 0).sum().clamp(min=1))
     clip = config.clip_low, config.clip_high
-    with_kl = config.kl > 0
     regression = config.self_loss == "mse"
     self_loss = self_reward_loss if regression else self_reward_cross_entropy
 
@@ -729,7 +720,7 @@ def update(policy, optimizer, batch, alpha, config):
             L_policy = policy_loss(logps, old[i], part.advantages, part.mask, *clip, n_tokens)
             L_self = self_loss(graded, part.rewards, part.weights, n_complete)
             L_kl = L_policy.new_zeros(())
-            if with_kl:
+            if config.kl:
                 L_kl = kl_penalty(logps, part.ref_logps, part.mask, n_tokens)
             loss = L_policy + alpha * L_self + config.kl * L_kl
             loss.backward()
@@ -779,12 +770,13 @@ def verification_metrics(self_rewards, rewards):
     up_to = torch.searchsorted(wrong, right, right=True).double()
     pairs_won = (below + up_to) / 2
     auroc = pairs_won.mean() / torch.tensor(len(wrong))  # a tensor, so that 0/0 is nan
-    ece, brier = calibration_error(self_rewards, rewards), brier_score(self_rewards, rewards)
+    ece = calibration_error(self_rewards, rewards)
+    brier = (self_rewards.double().clamp(0, 1) - rewards.double()).square().mean()
     return {"f1": f1, "tpr": tpr, "tnr": tnr, "auroc": auroc, "ece": ece, "brier": brier}
 
 
 def vote(classes, weights, rewards, members):
-    """What voting with k of the n samples earns on average, (P,): the reward of the answer with most weight.
+    """What voting with k of n samples earns on average, (P,): the reward of the answer with most weight.
 
     classes (P, n): equal numbers < n are equivalent answers, −1 is none and casts no vote; weights (P, n) ≥
     0: 1 for a majority vote, the clipped self-reward for a weighted one; members (S, n): 0/1, which k samples
@@ -797,8 +789,7 @@ def vote(classes, weights, rewards, members):
     total = members @ weighted
     total = torch.where(votes > 0, total, -torch.inf)
     best = total.amax(-1, keepdim=True)
-    wins = (votes > 0) & (total >= best - 1e-9)  # several in a tie, none where nobody has an answer
-    wins = wins.double()
+    wins = ((votes > 0) & (total >= best - 1e-9)).double()  # several in a tie, none where nobody has an answer
     rewarded = belongs * rewards[..., None]
     of_answer = rewarded.sum(1) / belongs.sum(1).clamp(min=1)  # (P, C)
     credit = wins * of_answer[:, None]
@@ -842,8 +833,7 @@ def pair_problems(name, count, right=0.3):
 
 
 def problems_of_step(problems, step, config):
-    """The P problems of a step: a shuffle each epoch, read in order; a function of the step: resuming needs
-    no state."""
+    """The P problems of a step: a shuffle each epoch, read in order. A function of the step: no state."""
     first = step * config.prompts_per_step
     chosen, orders = [], {}
     for i in range(first, first + config.prompts_per_step):
@@ -855,6 +845,7 @@ def problems_of_step(problems, step, config):
     return chosen
 
 
+KINDS = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
 SUFFIX = "Please reason step by step, and put your final answer within \\boxed{}."
 PROBLEMS = ("problem", "question", "prompt", "messages")  # columns by name, in this order; capitals are alike
 ANSWERS = ("answer", "final_answer", "ground_truth", "expected_answer", "reward_model.ground_truth",
@@ -864,8 +855,8 @@ ANSWERS = ("answer", "final_answer", "ground_truth", "expected_answer", "reward_
 def load_problems(name, train, config):
     """Rows {problem, answer[, messages, solution]} of a built-in set, a local file or a hub data set.
 
-    What cannot be learnt from is dropped and counted: rows without a problem or with a gold that cannot be
-    checked."""
+    Rows without a problem, or with a gold that cannot be checked, teach nothing: they are dropped and
+    counted."""
     if name in PAIRS:
         return pair_problems(name, 20000 if train else 200, config.warm_start_right)
     with explained(f"Cannot read {name} (ERROR); check the name, the file and the network."):
@@ -896,79 +887,68 @@ def load_problems(name, train, config):
 
 
 def column_of(table, name, what, given, known):
-    """The cells of a column: the given one, or the first of a known name. Dots lead into cells that are
-    dicts."""
+    """The cells of the given column, or the first of a known name. Dots lead into cells that are dicts."""
     alike = {column.lower(): column for column in table}
     for path in [given] if given else known:
-        first, *keys = path.split(".")
-        column = first if first in table else alike.get(first.lower())
-        if path in table or column is None:
-            column, keys = path if path in table else None, []
-        if column is None:
-            continue
-        cells = list(table[column])
-        sample_cell = next((cell for cell in cells if cell is not None), None)
+        first, *keys = [path] if path in table else path.split(".")
+        cells = table.get(first, table.get(alike.get(first.lower()), []))
         for key in keys:
-            if not isinstance(sample_cell, dict) or key not in sample_cell:
-                break
-            sample_cell, cells = sample_cell[key], [cell and cell.get(key) for cell in cells]
-        else:
-            if isinstance(sample_cell, dict):
-                inside = ", ".join(f"{path}.{key}" for key in sample_cell)
-                fail(f"Column {path} of {name} holds dicts; name one of {inside} with --{what}_column.")
+            cells = [cell.get(key) if isinstance(cell, dict) else None for cell in cells]
+        example = next((cell for cell in cells if cell is not None), None)
+        if isinstance(example, dict):
+            inside = ", ".join(f"{path}.{key}" for key in example)
+            fail(f"Column {path} of {name} holds dicts; name one of {inside} with --{what}_column.")
+        if example is not None:
             return cells
     fail(f"{name} has no {what} column {given or 'of a known name'}; name one of {list(table)} with "
          f"--{what}_column.")
 
 
 def read_table(name, train):
-    """({column: cells}, where they come from) of a local file, whose numbers stay as they are written (0.50,
-    007, NA), or of a data set of the hub, `id:config:split`."""
-    path, kind = Path(name), "".join(Path(name).suffixes[-2:]).lower().removesuffix(".gz")
-    kind = "." + kind.rpartition(".")[2]
-    if path.is_file():
-        if kind in (".csv", ".tsv"):
-            separator = "\t" if kind == ".tsv" else ","
-            as_written = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
-            table = pandas.read_csv(path, sep=separator, **as_written)
-            return table.to_dict("list"), "all rows"
-        if kind == ".parquet":
-            return pyarrow.parquet.read_table(path).to_pydict(), "all rows"
-        if kind not in (".jsonl", ".json", ".ndjson"):
-            fail(f"{name} is no jsonl, json, csv, tsv or parquet file, plain or .gz; convert it.")
-        with (gzip.open if name.lower().endswith(".gz") else open)(path, "rt", encoding="utf-8-sig") as file:
+    """({column: cells}, their origin) of a local file, numbers as written (0.50, 007, NA), or of the hub."""
+    path, plain = Path(name), name.lower().removesuffix(".gz")
+    kind = Path(plain).suffix
+    if kind in KINDS and not path.is_file():
+        fail(f"There is no file {name}; give a {', '.join(KINDS)} file, plain or .gz, or a hub id.")
+    if path.is_file() and kind not in KINDS:
+        fail(f"{name} is no {', '.join(KINDS)} file, plain or .gz; convert it.")
+    if kind == ".parquet":
+        return pyarrow.parquet.read_table(path).to_pydict(), "all rows"
+    if kind in (".csv", ".tsv"):
+        as_written = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+        table = pandas.read_csv(path, sep="\t" if kind == ".tsv" else ",", **as_written)
+        return table.to_dict("list"), "all rows"
+    if kind in KINDS:
+        with (open if plain == name.lower() else gzip.open)(path, "rt", encoding="utf-8-sig") as file:
             rows = read_objects(file.read())
         names = dict.fromkeys(itertools.chain(*rows))
-        return {name: [row.get(name) for row in rows] for name in names}, "all rows"
-    if kind in (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".ndjson"):
-        fail(f"There is no file {name}; give a jsonl, json, parquet, csv or tsv file, or a hub id.")
+        return {key: [row.get(key) for row in rows] for key in names}, "all rows"
     source, config, split, *_ = [name, "", ""] if path.exists() else [*name.split(":"), "", ""]
     splits = datasets.load_dataset(source, config or ("main" if source == "openai/gsm8k" else None))
-    wanted = [split] if split else ["train"] if train else ["test", "validation", "train"]
-    split = next((name for name in wanted if name in splits), None if split else next(iter(splits)))
+    wanted = [split] if split else [*(["train"] if train else ["test", "validation", "train"]), *splits]
+    split = next((name for name in wanted if name in splits), None)
     if split is None:
         fail(f"{name} has no such split; its splits are {', '.join(splits)}.")
-    rows = splits[split]
-    return {column: rows[column] for column in rows.column_names}, f"split {split} of {', '.join(splits)}"
+    return ({column: splits[split][column] for column in splits[split].column_names},
+            f"split {split} of {', '.join(splits)}")
 
 
 def read_objects(text):
-    """The objects of a JSON list, of one object with a list inside, or of JSON lines; numbers as they are
-    written."""
+    """The objects of a JSON list, of one object with a list inside, or of lines; numbers as written."""
     exactly = {"parse_int": str, "parse_float": str, "parse_constant": str}
     try:
         value = json.loads(text, **exactly)
     except json.JSONDecodeError:
-        value = [json.loads(line, **exactly) for line in text.split("\n") if line.strip()]
+        return [json.loads(line, **exactly) for line in text.split("\n") if line.strip()]
     if isinstance(value, dict):
-        inside = [x for x in value.values() if isinstance(x, list) and x and isinstance(x[0], dict)]
-        value = inside[0] if len(value) == len(inside) == 1 else [value]  # {"data": […]}
+        inside, *others = value.values()
+        nested = not others and isinstance(inside, list) and inside and isinstance(inside[0], dict)
+        return inside if nested else [value]
     return value
 
 
 def gold_answer(value):
-    """The answer in a data set's cell, as text: a list's items, what follows `####` (GSM8K), a solution's
-    box."""
+    """The answer in a cell, as text: a list's items, what follows `####` (GSM8K), a solution's box."""
     if isinstance(value, (list, tuple)):
         return ", ".join(map(gold_answer, value))
     text = str(value).strip()
@@ -978,8 +958,7 @@ def gold_answer(value):
 
 
 def reward_function(config, strict=False):
-    """What judges (response, gold): the verifier, or the user's own function, whose rewards must lie in 0 …
-    1."""
+    """What judges (response, gold): the verifier, or the user's function, which must return 0 … 1."""
     if not config.reward:
         return lambda response, gold: reward(response, gold, strict=strict)
     with explained(f"--reward {config.reward} cannot be imported (ERROR); give module:function."):
@@ -997,8 +976,7 @@ def reward_function(config, strict=False):
 
 
 def encode_prompts(policy, rows, config):
-    """Token ids of each row's problem as the model is asked it: with the suffix, through its chat template,
-    if any."""
+    """Token ids of each row's problem as the model is asked it: suffix, chat template and all."""
     tokenizer, suffix = policy.tokenizer, config.prompt_suffix
     texts, chats = [], []
     for row in rows:
@@ -1050,7 +1028,7 @@ def add_prompts(rows, policy, config, name):
 def character_tokenizer():
     """A tokenizer of printable ASCII, one token a character, for models that come without one.
 
-    A byte-level BPE without merges, which `AutoTokenizer` restores exactly from a checkpoint of any
+    A byte-level BPE without merges: `AutoTokenizer` restores it exactly from a checkpoint of any
     architecture."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -1065,9 +1043,9 @@ def character_tokenizer():
 def warm_start(policy, problems, config):
     """Imitate the problems' worked solutions: cross-entropy, 64 a step, linear decay of the rate.
 
-    Random weights never earn a reward, and a policy gradient has nothing to hold on to. This makes a «base
-    model» that knows the format and is often wrong, as real base models are; what it learns beyond that is
-    the training's doing."""
+    Random weights earn no reward, and a policy gradient has nothing to hold on to. This makes a «base model»
+    that knows the format and is often wrong, as real ones are; what it learns beyond that is the training's
+    doing."""
     model, eos, rng = policy.model, policy.eos_ids[0], random.Random(seed_of("warm start", config.seed))
     optimizer = make_optimizer(model, config.warm_start_lr, config.weight_decay)
     texts = policy.tokenizer([row["solution"] for row in problems], add_special_tokens=False)["input_ids"]
@@ -1106,8 +1084,7 @@ class RunningCache(Cache):
         return self.used
 
     def extend(self, filled, rows):
-        """Add rows of a prefilled cache; repeating a row gives a problem's G solutions their common
-        prompt."""
+        """Add rows of a prefilled cache; repeating a row gives a problem's G solutions their prompt."""
         for i, layer in enumerate(filled.layers):
             new = [F.pad(x[rows], (0, 0, 0, self.slots - x.size(2))) for x in (layer.keys, layer.values)]
             if i == len(self.kv):
@@ -1122,8 +1099,8 @@ class RunningCache(Cache):
                 pair[i] = pair[i][rows]
 
     def prepare(self, position, look):
-        """Before a step: each row's position. `look` finds the last slot in use; else it is one more than it
-        was."""
+        """Before a step: the rows' positions. On a `look` the last slot in use is found, else it is one
+        more."""
         self.used = int(position.max()) + 1 if look else min(self.used + 1, self.slots)
         self.position, self.rows = position, torch.arange(len(position), device=position.device)
 
@@ -1140,12 +1117,11 @@ class RunningCache(Cache):
 
 
 def attention(module, query, key, value, attention_mask, scaling=None, **options):
-    """Attention as transformers calls it: its own, but plain matrix products for one new token or, on a CPU,
-    short rows.
+    """transformers' own attention, but plain matrix products for one new token or, on a CPU, short rows.
 
-    query (b, heads, t, d); key, value (b, kv_heads, S, d). The query heads that share a key head simply
-    become more queries of it, so keys are never copied per head: a whole step of the tiny model takes three
-    quarters of the time."""
+    query (b, heads, t, d); key, value (b, kv_heads, S, d). Query heads that share a key head simply become
+    more queries of it, so keys are never copied per head: a step of the tiny model takes three quarters of
+    the time."""
     b, heads, t, d = query.shape
     additive = attention_mask is None or attention_mask.is_floating_point()
     if t > (1 if query.is_cuda else 128) or not additive:
@@ -1168,11 +1144,11 @@ LOGITS_AT_A_TIME = 2**26  # numbers: 256 MiB in float32, about 440 tokens of a v
 
 
 def chosen_logps(head, hidden, targets, temperature):
-    """log softmax(head(hidden) / temperature)[targets] of hidden (N, D), targets (N,), temperature (N,): (N,)
+    """log softmax(head(hidden) / temperature)[targets] of hidden (N, D), targets, temperature (N,): (N,)
     float32.
 
-    The logits exist for one chunk at a time, and the backward pass computes them again: never N × V numbers.
-    """
+    The logits exist for one chunk at a time, and the backward pass computes them again: never N × V
+    numbers."""
     def chunk(h, t, temp):
         logits = head(h).float() / temp[:, None]
         return logits.gather(1, t[:, None]).squeeze(1) - logits.logsumexp(-1)
@@ -1191,8 +1167,7 @@ def outside_clip(logps, old_logps, mask, clip_low, clip_high):
 
 
 def micro_batches(prompts, responses, budget):
-    """Cut solutions into lists of indices, longest first, each at most `budget` padded tokens, z_c's included
-    (or one)."""
+    """Cut solutions into lists of indices, longest first, of at most `budget` padded tokens (or one row)."""
     lengths = [len(p) + len(r) + 1 for p, r in zip(prompts, responses)]
     order, batches = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)), []
     while order:
@@ -1218,8 +1193,7 @@ def stopwatch():
 
 
 def uniforms(rows, columns, *stream):
-    """(rows, columns) uniform numbers in (0, 1], drawn on the CPU: the same on every device, for every
-    split."""
+    """(rows, columns) uniform numbers in (0, 1], drawn on the CPU: the same on every device."""
     return 1 - torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed_of(*stream)))
 
 
@@ -1233,15 +1207,13 @@ def seed_of(*parts):
 
 
 def pass_at_k(rewards, k):
-    """1 − C(n−c, k)/C(n, k) for rewards (P, n) with c right ones a problem: (P,), the chance that one of k is
-    right."""
+    """1 − C(n−c, k)/C(n, k) for rewards (P, n) with c right ones a problem: (P,), unbiased."""
     n, right = rewards.size(1), rewards.sum(1).long().tolist()
     return torch.tensor([1 - math.comb(n - c, k) / math.comb(n, k) for c in right], dtype=torch.float64)
 
 
 def subsets(n, k, most=256):
-    """0/1 membership (S, n) of the k-subsets of n samples: all if at most `most`, else that many seeded
-    random ones."""
+    """0/1 membership (S, n) of the k-subsets of n samples: all, or `most` seeded random ones."""
     if math.comb(n, k) <= most:
         chosen = list(itertools.combinations(range(n), k))
     else:
@@ -1251,8 +1223,7 @@ def subsets(n, k, most=256):
 
 
 def voting_metrics(classes, clipped, rewards):
-    """mean@1 and pass@k, maj@k, weighted@k, best@k for k = 1, 2, 4 … n: a dict of (P,) values. All inputs (P,
-    n)."""
+    """mean@1 and pass@k, maj@k, weighted@k, best@k for k = 1, 2, 4 … n: a dict of (P,). All inputs (P, n)."""
     n = rewards.size(1)
     values, own = {"mean@1": rewards.mean(1)}, torch.arange(n).expand_as(classes)
     for k in [2**i for i in range(n.bit_length()) if 2**i < n] + [n]:
@@ -1265,8 +1236,7 @@ def voting_metrics(classes, clipped, rewards):
 
 
 def reliability(self_rewards, rewards):
-    """Ten rows [count, mean self-reward, accuracy], one for each tenth of [0, 1], of (N,) clipped ones; None
-    if empty."""
+    """Ten rows [count, mean self-reward, accuracy], one a tenth of [0, 1], of (N,); None if empty."""
     clipped = self_rewards.double().clamp(0, 1)
     tenth = (clipped * 10).long().clamp(max=9)
     bins = [tenth == i for i in range(10)]
@@ -1274,17 +1244,11 @@ def reliability(self_rewards, rewards):
 
 
 def calibration_error(self_rewards, rewards):
-    """ECE: the mean over (N,) solutions of |mean clipped self-reward − accuracy| in their tenth of [0, 1];
-    nan if N = 0."""
+    """ECE: the mean of |clipped self-reward − accuracy| by tenths of [0, 1], of (N,); nan if N = 0."""
     clipped = self_rewards.double().clamp(0, 1)
     gaps = torch.zeros(10, dtype=torch.float64)
     gaps.index_add_(0, (clipped * 10).long().clamp(max=9), clipped - rewards.double())
     return gaps.abs().sum() / torch.tensor(len(clipped))
-
-
-def brier_score(self_rewards, rewards):
-    """Mean (clip(r_s, 0, 1) − r_v)² over (N,) solutions; nan if N = 0."""
-    return (self_rewards.double().clamp(0, 1) - rewards.double()).square().mean()
 
 
 def log_partition_now(logp_zc, beta):
@@ -1325,8 +1289,8 @@ def solve(policy, problems, config, name="", reference=None):
 
 
 def summarise(samples, n, beta, resamples=500):
-    """The figures of samples (n a problem, side by side): a dict, each headline `x` with `x_ci`, a 95%
-    interval.
+    """The figures of samples (n a problem, side by side), each headline `x` with `x_ci`, a 95% interval: a
+    dict.
 
     The bootstrap resamples problems, as solutions of one problem are not independent. Undefined figures are
     None."""
@@ -1389,8 +1353,7 @@ def step_figures(step, batch, solutions, self_rewards, losses, seconds, config):
 
 
 def show(run, bar, figures, rollouts, config):
-    """The step's figures beside the bar, one of its solutions eight times a run, all of them in
-    rollouts.jsonl."""
+    """The step's figures beside the bar, a solution eight times a run, all of a step in rollouts.jsonl."""
     step = figures["step"]
     bar.set_postfix(reward=shown(figures["reward"]), f1=shown(figures["f1"]), refresh=False)
     if (step - 1) % max(1, config.steps // 8) == 0:
@@ -1525,9 +1488,8 @@ def sampling_flaw(model, vocabulary):
 
 
 def end_tokens(model, tokenizer, config):
-    """All ids that end a solution: --end_token, or EOS, where generation_config and tokenizer may disagree,
-    and what the chat template ends an assistant's turn with, if that is one special token (base models often
-    say it)."""
+    """All ids that end a solution: --end_token; else EOS, where several sources may disagree, and the special
+    token with which the chat template ends an assistant's turn (base models often say it)."""
     if config.end_token:
         ids = {token_id(token, tokenizer, "--end_token") for token in config.end_token}
     else:
@@ -1576,8 +1538,7 @@ UNUSED_TOKENS = ("<|vision_start|>", "<|reserved_special_token_0|>", "<|extra_0|
 
 
 def choose_token(wanted, model, tokenizer, eos_ids):
-    """The id of z_c: the given token or id, else a known unused one, else an embedding row beyond the
-    vocabulary."""
+    """The id of z_c: the given token, else a known unused one, else a row beyond the vocabulary."""
     rows, known = model.get_input_embeddings().weight.size(0), tokenizer.get_vocab()
     if wanted is not None:
         token = token_id(wanted, tokenizer, "--token")
@@ -1648,8 +1609,7 @@ class BF16AdamW(torch.optim.Optimizer):
 
     @staticmethod
     def pieces(*tensors):
-        """The same pieces of all tensors, of this process's shards, flat: float32 copies exist for 64 Mi at a
-        time."""
+        """The same pieces of all tensors' shards, flat: float32 copies exist for 64 Mi numbers at a time."""
         return zip(*(to_local(x).view(-1).split(2**26) for x in tensors))
 
     def accumulate(self, p):
@@ -1673,8 +1633,7 @@ class BF16AdamW(torch.optim.Optimizer):
 
     @staticmethod
     def round_(target, value, generator):
-        """target (bfloat16) ← value (float32): its upper 16 bits, once noise in the lower 16 has carried, or
-        not."""
+        """target (bfloat16) ← value (float32): its upper 16 bits, once noise in the lower 16 has carried."""
         bits = value.view(torch.int32)
         noise = torch.randint(0, 2**16, bits.shape, dtype=bits.dtype, device=bits.device, generator=generator)
         target.copy_(((bits + noise) & -(2**16)).view(torch.float32))
@@ -1715,8 +1674,7 @@ def clip_gradient(model, optimizer, most):
 
 
 def choose_device(wanted):
-    """torch.device of a --device setting; under torchrun each process takes the accelerator of its
-    LOCAL_RANK."""
+    """torch.device of --device; under torchrun each process takes the accelerator of its LOCAL_RANK."""
     kind = torch.accelerator.current_accelerator(check_available=True)
     kind, count = (kind.type, torch.accelerator.device_count()) if kind else ("cpu", 1)
     name, _, place = (kind if wanted == "auto" else wanted).partition(":")
@@ -1734,7 +1692,7 @@ def choose_dtype(config, device):
     """Of weights and AdamW moments: float32 on a CPU, and on GPUs if it fits, with computation in bfloat16.
 
     float32 takes 16 bytes a parameter (weight, gradient, two moments), shared out over the processes, and 2
-    for the copy that computes; 30% are left to the KV cache and to activations. bfloat16 takes 8 and rounds
+    for the copy that computes; 30% are left to cache and activations. bfloat16 takes 8 and rounds
     stochastically."""
     if config.param_dtype != "auto" or device.type in ("cpu", "mps"):
         return "float32" if config.param_dtype == "auto" else config.param_dtype
@@ -1745,8 +1703,7 @@ def choose_dtype(config, device):
 
 
 def rows_that_fit(model, slots):
-    """How many solutions of `slots` tokens to sample at a time: 60% of a GPU's free memory; at most 512 on a
-    CPU."""
+    """How many solutions of `slots` tokens to sample at a time: 60% of a GPU's free memory; on a CPU 512."""
     c, device = model.config, model.device
     head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
     heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
@@ -1791,8 +1748,7 @@ def join(device):
 
 
 def shard(model):
-    """Split weights, gradients and moments over the processes (FSDP2), as they are or computing in bfloat16
-    on a GPU.
+    """Split weights, gradients and moments over the processes (FSDP2); on a GPU, compute in bfloat16.
 
     One process with float32 weights on a GPU comes here, too: FSDP then only keeps the bfloat16 copy that
     computes."""
@@ -1814,9 +1770,8 @@ def shard(model):
 
 
 def rank_share(batches):
-    """This process's share of the micro-batches. Each pass through a sharded model is a meeting of all
-    processes, so the largest are halved, or if all are single rows the shortest joined, until they come out
-    even."""
+    """This process's micro-batches. Each pass through a sharded model is a meeting of all: the largest are
+    halved, or if all are single rows the shortest joined, until they come out even."""
     batches = list(batches)
     while len(batches) % WORLD and max(map(len, batches)) > 1:
         largest = max(batches, key=len)
@@ -1872,8 +1827,7 @@ def sample_together(policy, prompts, group_size, u, config):
 
 
 class UserError(ValueError):
-    """Something the user can mend. The message is one sentence that says how; the command line exits with
-    code 2."""
+    """Something the user can mend: one sentence that says how. The command line exits with code 2."""
 
 
 def fail(sentence, cause=None):
@@ -1898,11 +1852,11 @@ def explained(sentence):
 
 
 def replace_folder(final, write):
-    """Make or replace a folder: `write` fills a new one beside it, which is renamed into place once it is on
-    the disk.
+    """Make or replace a folder: `write` fills a new one beside it, which is renamed into place once on the
+    disk.
 
-    A kill at any moment leaves the old folder or the new one (`open_folder` puts right a kill between the two
-    renames), and so does a full disk."""
+    A kill at any moment, or a full disk, leaves the old folder or the new (`open_folder` mends a kill between
+    renames)."""
     new, old = final.with_name(final.name + ".new"), final.with_name(final.name + ".old")
     shutil.rmtree(new, ignore_errors=True)
     try:
@@ -1939,8 +1893,7 @@ def append_log(path, *rows):
 
 
 def cut_log(path, step=math.inf, keys=()):
-    """A log's rows up to `step`, all with `keys`. Later ones and a torn last line are cut off: they will be
-    repeated."""
+    """A log's rows up to `step`, all with `keys`. Later ones and a torn last line are cut off its file."""
     if not path.exists():
         return []
     with explained(f"{path} is damaged (ERROR); mend it or move it away."):
@@ -1971,8 +1924,7 @@ FREE = {"out", "config", "resume", "track", "rollouts_every", "device", "steps",
 
 
 def prepare(config):
-    """Load, warm-start, shard, measure c_ref: all that `train` needs. What the user gave is checked before
-    any writing."""
+    """All that `train` needs: load, warm-start, shard, measure c_ref. Input is checked before any writing."""
     check(config)
     device = choose_device(config.device)
     if WORLD > 1:
@@ -2042,8 +1994,7 @@ def default_out(model):
 
 
 def open_folder(config):
-    """(folder, its checkpoint or None, its lock or None); refused if it holds another run, or none to
-    resume."""
+    """(folder, its checkpoint or None, its lock or None); refused if it holds another run, or none."""
     out = Path(config.out or default_out(config.model))
     if not config.resume:
         refuse_used(out)
@@ -2061,8 +2012,7 @@ def open_folder(config):
 
 
 def changed_settings(stored, config):
-    """The settings in a run's config.json that `config` may not change but does, as flags with the values of
-    the run."""
+    """The settings of a run that `config` may not change but does, as flags with the run's values."""
     then, now = vars(read_json(stored, lambda settings: Config(**settings))), vars(config)
     return [f"--{key} {then[key]}" for key in now if key not in FREE and now[key] != then[key]]
 
@@ -2109,8 +2059,7 @@ WHOLE = sharded_state.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def save(run, step, config):
-    """Replace out/checkpoint: model and tokenizer as transformers reads them, laser.json, and AdamW's
-    moments."""
+    """Replace out/checkpoint: model and tokenizer as transformers reads them, laser.json, AdamW's moments."""
     model, policy = run.policy.model, run.policy
     broken = sum(not torch.isfinite(to_local(x)).all() for x in model.parameters())
     if all_reduce(torch.tensor(broken, device=model.device)):
@@ -2145,8 +2094,7 @@ def restore(model, optimizer, path):
 def evaluate(run, step, config, stop=()):
     """Sample, verify and vote on the run's data sets: rows in eval.jsonl, solutions in samples.jsonl.
 
-    What was done before the run was stopped is kept: the rows, or the whole problems among this step's
-    solutions."""
+    What was done before the run was stopped is kept: rows, or whole problems among this step's solutions."""
     n, path, kept = config.eval_n, run.out / "samples.jsonl", {}
     if [row["data"] for row in run.results if row["step"] == step] == list(run.eval_sets):
         return
@@ -2189,8 +2137,7 @@ def load_grader(config):
 
 
 def ask(config):
-    """Sample solutions of one problem, and print each distinct answer with its votes, its self-reward, a
-    solution."""
+    """Sample solutions of one problem; print each distinct answer with votes, self-reward and a solution."""
     with explained("--ask is not in UTF-8 (ERROR); convert it, for example with iconv."):
         problem = (sys.stdin.read() if config.ask == "-" else config.ask).strip()
         problem.encode()
@@ -2218,8 +2165,7 @@ def ask(config):
 
 
 def score_file(config):
-    """Teacher-forced self-rewards of the (problem, response) rows of a jsonl file: --out gets both, once all
-    are known."""
+    """Teacher-forced self-rewards of (problem, response) rows of a jsonl file: --out gets all at once."""
     out = Path(config.out or f"{config.score}.scored.jsonl")
     if out.exists():
         fail(f"{out} exists; name another file with --out.")
@@ -2247,8 +2193,7 @@ def score_file(config):
 
 
 def evaluate_only(config):
-    """The benchmark table of a trained model. Finished problems are kept in --out: an interrupted evaluation
-    goes on."""
+    """The benchmark table of a trained model. Finished problems are kept in --out: it goes on there."""
     out = Path(config.out or f"runs/eval-{Path(config.model).name}")
     if not (out / "config.json").exists():
         refuse_used(out)
@@ -2343,8 +2288,7 @@ def parse(arguments):
     parser.error = refuse
 
     def reading(*layers):
-        """The flags, over the settings of the layers (source, values), of which the later ones take
-        precedence."""
+        """The flags, over the settings of the layers (source, values), of which later ones win."""
         for source, values in layers:  # argparse reads words that are defaults as it reads flags
             values = {key: x for key, x in values.items() if x is not None}
             words = {key: [*map(str, x)] if isinstance(x, list) else str(x) for key, x in values.items()}

@@ -731,7 +731,7 @@ def test_read_table__files_by_what_they_are(name, tmp_path):
 
 def test_read_table__a_file_of_another_kind_is_named_as_such(tmp_path):
     (tmp_path / "a.xlsx").write_bytes(b"PK")
-    with pytest.raises(laser.UserError, match="a.xlsx is no jsonl, json, csv"):
+    with pytest.raises(laser.UserError, match="a.xlsx is no .jsonl, .json, .parquet, .csv"):
         laser.load_problems(str(tmp_path / "a.xlsx"), True, Config())
 
 
