@@ -789,7 +789,7 @@ def vote(classes, weights, rewards, members):
     total = members @ weighted
     total = torch.where(votes > 0, total, -torch.inf)
     best = total.amax(-1, keepdim=True)
-    wins = ((votes > 0) & (total >= best - 1e-9)).double()  # several in a tie, none where nobody has an answer
+    wins = ((votes > 0) & (total >= best - 1e-9)).double()  # several in a tie, none without an answer
     rewarded = belongs * rewards[..., None]
     of_answer = rewarded.sum(1) / belongs.sum(1).clamp(min=1)  # (P, C)
     credit = wins * of_answer[:, None]
@@ -1800,6 +1800,45 @@ def to_local(x):
     return x.to_local() if isinstance(x, DTensor) else x
 
 
+FIRST_STAGE = 512  # response tokens
+
+
+def sample_in_stages(model, prompts, group_size, u, *options):
+    """`sample`, with memory by need: all solutions to 512 tokens, those not ended to 1,024, and so on,
+    prefilled anew.
+
+    Rows take slots for their stage's length only, so many more run at a time than if each had slots for the
+    longest. The solutions are the same, as a token depends on its uniform number and what stands before it
+    only."""
+    end, (B, T) = min(FIRST_STAGE, u.size(1)), u.shape
+    first = sample_as_fits(model, prompts, group_size, u[:, :end], *options)
+    tokens, logps = F.pad(first.tokens, (0, T - end)), F.pad(first.logps, (0, T - end))
+    lengths, complete, logp_zc = first.lengths, first.complete, first.logp_zc
+    while end < T and not complete.all():
+        start, end = end, min(2 * end, T)
+        rows = (~complete).nonzero().squeeze(1)
+        solutions = zip(rows.tolist(), tokens[rows, :start].tolist())
+        prefixes = [prompts[i // group_size] + response for i, response in solutions]
+        more = sample_as_fits(model, prefixes, 1, u[rows.cpu(), start:end], *options)
+        tokens[rows, start:end], logps[rows, start:end] = more.tokens, more.logps
+        lengths[rows] += more.lengths
+        complete[rows], logp_zc[rows] = more.complete, more.logp_zc
+    return Solutions(tokens, logps, lengths, complete, logp_zc)
+
+
+def sample_as_fits(model, prompts, group_size, u, eos_ids, zc, temperature, max_rows, on_step):
+    """`sample`; where memory runs out, again with half of the rows."""
+    max_rows = max_rows or rows_that_fit(model, max(map(len, prompts)) + u.size(1))
+    while True:
+        try:
+            return sample(model, prompts, group_size, u, eos_ids, zc, temperature, max_rows, on_step)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or max_rows == 1:
+                raise
+        max_rows = min(max_rows, len(u)) // 2 or 1
+        say(f"memory ran out while sampling; on with {max_rows} rows at a time (--sample_rows)", sys.stderr)
+
+
 def sample_together(policy, prompts, group_size, u, config):
     """`sample` with the prompts split over the processes: every one gets all the Solutions."""
     model, sharded = policy.model, isinstance(policy.model, FSDPModule)
@@ -1809,8 +1848,8 @@ def sample_together(policy, prompts, group_size, u, config):
     if sharded:
         model.set_reshard_after_forward(False)  # gathered once, for all tokens
     with progress(desc="sampling", unit=" tokens", leave=False, delay=2) as bar:  # shown after 2 s
-        solutions = sample(model, mine, group_size, u, policy.eos_ids, policy.zc, config.temperature,
-                           config.sample_rows, bar.update)
+        solutions = sample_in_stages(model, mine, group_size, u, policy.eos_ids, policy.zc,
+                                     config.temperature, config.sample_rows, bar.update)
     if sharded:
         model.set_reshard_after_forward(True)
         for module in model.modules():

@@ -1206,6 +1206,58 @@ def assert_like(rows, others):
         assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
 
 
+@pytest.mark.parametrize("stage, max_rows", [(1, 0), (2, 3), (5, 1), (12, 0), (64, 5)])
+def test_in_stages__solutions_are_the_same_whatever_the_memory(stage, max_rows, monkeypatch):
+    model = tiny_model()
+    u = laser.uniforms(16, 12, "test", 0)
+    whole = laser.sample(model, PROMPTS, 4, u, [EOS], ZC)
+    monkeypatch.setattr(laser, "FIRST_STAGE", stage)
+    staged = laser.sample_in_stages(model, PROMPTS, 4, u, [EOS], ZC, 1.0, max_rows, lambda n: None)
+    assert not whole.complete.all() and whole.complete.any() and (whole.lengths > 5).any()
+    for name in ("tokens", "lengths", "complete"):
+        assert torch.equal(getattr(whole, name), getattr(staged, name)), name
+    for name in ("logps", "logp_zc"):
+        assert torch.allclose(getattr(whole, name), getattr(staged, name), atol=1e-5), name
+
+
+def lengths_by_u(monkeypatch, lengths, T):
+    """Uniform numbers that make solution i end after lengths[i] tokens: 1 where EOS is to be drawn."""
+    u = torch.full((len(lengths), T), 0.5)
+    for i, length in enumerate(lengths):
+        u[i, length - 1 :] = 1.0
+    real = laser.draw
+    monkeypatch.setattr(laser, "draw", lambda logp, u, temperature: (torch.where(u > 0.9, EOS, 7), real(logp, u, temperature)[1]))
+    return u
+
+
+def test_in_stages__rows_go_by_need_and_full_memory_halves_them(monkeypatch, capsys):
+    """Decode steps and rows in flight, counted at a sixteenth of full scale: log-normal lengths, slots for 1,500 tokens."""
+    model, memory, real, steps, rng = tiny_model(), 1500, laser.sample, [], random.Random(0)
+    lengths = [min(250, 1 + int(rng.lognormvariate(3.6, 0.8))) for _ in range(64)]
+    prompts, u = [[5 + i % 15, 6] for i in range(64)], lengths_by_u(monkeypatch, lengths, 250)
+    monkeypatch.setattr(laser, "rows_that_fit", lambda model, slots: max(1, memory // slots))
+    whole = laser.sample_as_fits(model, prompts, 1, u, [EOS], ZC, 1.0, 0, steps.append)
+    assert whole.lengths.tolist() == lengths and max(steps) == memory // 252
+    reserved, full = len(steps), []
+    steps.clear()
+    monkeypatch.setattr(laser, "FIRST_STAGE", 32)
+    staged = laser.sample_in_stages(model, prompts, 1, u, [EOS], ZC, 1.0, 0, steps.append)
+    assert max(steps) == memory // 34 and len(steps) < reserved / 2
+
+    def small(model, prompts, group_size, u, eos_ids, zc, temperature, max_rows, on_step):
+        if max_rows * (max(map(len, prompts)) + u.size(1)) > memory:
+            full.append(max_rows)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(model, prompts, group_size, u, eos_ids, zc, temperature, max_rows, on_step)
+
+    monkeypatch.setattr(laser, "sample", small)
+    monkeypatch.setattr(laser, "rows_that_fit", lambda model, slots: 2 * memory // slots)  # more than there is
+    halved = laser.sample_in_stages(model, prompts, 1, u, [EOS], ZC, 1.0, 0, steps.append)
+    assert full and "memory ran out while sampling; on with" in capsys.readouterr().err
+    for other in (staged, halved):
+        assert other.responses() == whole.responses() and torch.allclose(other.logp_zc, whole.logp_zc, atol=1e-4)
+
+
 @pytest.mark.parametrize("world", [2, 3, 4, 7])
 def test_rank_share__is_even_and_complete(world, monkeypatch):
     """Each pass through a sharded model is a meeting: all processes must make equally many."""
