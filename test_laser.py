@@ -178,6 +178,68 @@ def test_problems_of_step__draws_every_problem_once_an_epoch_and_needs_no_histor
     assert laser.problems_of_step(problems, 3, config) == drawn[3] and sum(drawn, [])[:10] != sum(drawn, [])[10:]
 
 
+@pytest.mark.parametrize("first, steps, stop_in, expected", [
+    (0, 5, None, "eval 0, step 0, step 1, save 2, step 2, eval 3, step 3, save 4, step 4, save 5, eval 5, table, finish"),
+    (2, 4, None, "step 2, eval 3, step 3, save 4, eval 4, table, finish"),  # resumed; what is saved already is not saved again
+    (0, 5, 2, "eval 0, step 0, step 1, save 2, step 2, eval 3, save 3, finish"),  # asked to stop in step 2: the step ends, then it is saved
+    (4, 4, None, "eval 4, table, finish"),
+])
+def test_train__evaluates_and_saves_when_it_should(first, steps, stop_in, expected, monkeypatch):
+    events, stop, problems = [], [], [object() for _ in range(9)]
+    going = types.SimpleNamespace(first_step=first, saved_step=first, policy="policy", optimizer="optimizer", reference="reference", problems=problems, results=["row"])
+
+    def training_step(policy, optimizer, rows, step, config, reference):
+        assert (policy, optimizer, reference) == ("policy", "optimizer", "reference") and rows == laser.problems_of_step(problems, step, config)
+        events.append(f"step {step}")
+        stop.extend([signal.SIGTERM] * (step == stop_in))
+        return {"step": step + 1}, []
+
+    monkeypatch.setattr(laser, "training_step", training_step)
+    monkeypatch.setattr(laser, "evaluate", lambda run, step, config, stop: events.append(f"eval {step}"))
+    monkeypatch.setattr(laser, "save", lambda run, step, config: events.append(f"save {step}"))
+    monkeypatch.setattr(laser, "print_table", lambda rows: events.append("table"))
+    monkeypatch.setattr(laser, "finish", lambda run: events.append("finish"))
+    monkeypatch.setattr(laser, "log", lambda *_: None)
+    monkeypatch.setattr(laser, "show", lambda *_: None)
+    assert laser.train(going, Config(steps=steps, save_every=2, eval_every=3, prompts_per_step=2), stop) == ["row"]
+    assert ", ".join(events) == expected
+
+
+def test_training_step__hands_the_update_each_solution_with_its_own_problem(monkeypatch):
+    """Three problems, four solutions each: all that `update` gets must follow, row by row, from what was drawn."""
+    tokenizer, reference = laser.character_tokenizer(), tiny_model(seed=1, vocabulary=100)
+    policy = laser.Policy(tiny_model(vocabulary=100), tokenizer, [EOS, *range(10, 40)], 99, -7.0)
+    problems = [{"problem": p, "answer": f"gold of {p}", "prompt": tokenizer(p)["input_ids"]} for p in ("1+1=", "2", "3*3*3=")]
+    prompts, sample, drawn, asked, got = repeated([row["prompt"] for row in problems], 4), laser.sample_together, [], [], []
+    monkeypatch.setattr(laser, "sample_together", lambda *a: drawn.append((a[3], sample(*a))) or drawn[-1][1])
+    monkeypatch.setattr(laser, "reward", lambda text, gold, strict: asked.append((text, gold)) or float(len(asked) % 3 == 0))
+    monkeypatch.setattr(laser, "update", lambda policy, optimizer, batch, alpha, config: got.append((batch, alpha)) or {})
+    config = Config(alpha=0.6, tau=0.3, reasoning_warmup=2, self_reward_warmup=3, beta=0.3, group_size=4, max_response_tokens=4, kl=0.1,
+                    balanced=False, min_std=0.25)
+    for step, alpha, tau in ((1, 0, 0), (2, 0.6, 0), (4, 0.6, 0), (5, 0.6, 0.3)):
+        asked.clear()
+        figures, rollouts = laser.training_step(policy, None, problems, step, config, reference)
+        (u, solutions), (batch, got_alpha) = drawn[-1], got[-1]
+        responses, complete = solutions.responses(), solutions.complete
+        assert len(set(u[:, 0].tolist())) == 12 and complete.any() and not complete.all()
+        assert asked == [(tokenizer.decode(r, skip_special_tokens=True), row["answer"]) for r, row in zip(responses, repeated(problems, 4))]
+        assert batch.prompts == prompts and batch.responses == responses and [row for row, *_ in rollouts] == repeated(problems, 4)
+        rewards, self_rewards = (torch.arange(12) % 3 == 2).float() * complete, 0.3 * (solutions.logp_zc + 7)
+        ref_logps, _ = laser.score(reference, prompts, responses, 99, config)
+        told_apart = torch.where(complete, self_rewards.clamp(0, 1), 0).view(3, 4).std(1) > 0.25
+        mixed = laser.mix_advantages(laser.group_advantages(rewards, 4), self_rewards, complete, 4, tau, 0.25)
+        assert not tau or told_apart.any() and not told_apart.all()
+        assert torch.equal(batch.rewards, rewards) and torch.allclose(batch.advantages, mixed) and got_alpha == alpha and figures["step"] == step + 1
+        assert torch.equal(batch.weights, complete.float()) and torch.equal(batch.c_ref, torch.full((12,), -7.0))
+        assert torch.allclose(batch.ref_logps, ref_logps) and torch.equal(batch.mask, torch.arange(batch.mask.size(1)) < solutions.lengths[:, None])
+
+
+def test_schedule__by_hand():
+    config = Config(alpha=0.3, tau=0.2, reasoning_warmup=2, self_reward_warmup=3)
+    assert [laser.schedule(step, config) for step in range(7)] == [(0, 0)] * 2 + [(0.3, 0)] * 3 + [(0.3, 0.2)] * 2
+    assert laser.schedule(9, dataclasses.replace(config, alpha=0.0)) == (0, 0)  # what is never learnt has no say
+
+
 # --------------------------------------------------------------------------------------------------- sampling
 
 
@@ -263,6 +325,63 @@ def test_uniforms__differ_by_stream_and_never_are_zero():
     assert a.min() > 0 and a.max() <= 1
 
 
+@pytest.mark.parametrize("temperature", [0.6, 1.7])
+def test_sample__logs_the_tempered_policy_and_the_untempered_grade(model, temperature):
+    solutions, reference = draw(model, temperature=temperature), tiny_model(model.config.model_type)
+    assert solutions.complete.any()
+    for i, (prompt, response) in enumerate(zip(repeated(PROMPTS, 4), solutions.responses())):
+        logits = full_forward(reference, prompt, response)
+        expected = (logits / temperature).log_softmax(-1)[range(len(response)), response]
+        assert torch.allclose(solutions.logps[i, : len(response)].double(), expected, atol=1e-4)
+        if solutions.complete[i]:
+            assert solutions.logp_zc[i].item() == pytest.approx(logits.log_softmax(-1)[-1, ZC].item(), abs=1e-4)
+
+
+def test_sample__token_t_of_solution_i_is_the_inverse_cdf_at_u_i_t(model):
+    """A float64 pass over what was drawn: the cumulative probability reaches u[i, t] at the token, and not before it."""
+    u, solutions, reference = laser.uniforms(16, 12, "test", 0), draw(model, max_rows=3), tiny_model(model.config.model_type)
+    for i, (prompt, response) in enumerate(zip(repeated(PROMPTS, 4), solutions.responses())):
+        cdf = full_forward(reference, prompt, response).softmax(-1).cumsum(-1)
+        for t, y in enumerate(response):
+            assert (cdf[t, y - 1] if y else 0) - 1e-4 < u[i, t] <= cdf[t, y] + 1e-4
+
+
+@pytest.mark.parametrize("max_rows", [1, 5, 8])
+def test_sample__takes_one_step_a_token_and_one_more_after_eos_within_the_rows_allowed(max_rows):
+    """While eight rows or fewer run, one that has finished is an eighth of them: it leaves at once."""
+    counted = []
+    solutions = draw(tiny_model(), max_rows=max_rows, on_step=counted.append)
+    assert solutions.complete.any() and not solutions.complete.all()
+    assert sum(counted) == (solutions.lengths + solutions.complete).sum() and max(counted) == max_rows
+
+
+def test_prefill__runs_a_prompt_once_and_no_more_prompts_than_a_pass_holds():
+    passes, extended = [], []
+
+    def base_model(input_ids, **_):  # the hidden state of a token is the token
+        passes.append(tuple(input_ids.shape))
+        return types.SimpleNamespace(last_hidden_state=input_ids[..., None])
+
+    stub = types.SimpleNamespace(device="cpu", base_model=base_model, get_output_embeddings=lambda: lambda hidden: hidden)
+    cache = types.SimpleNamespace(extend=lambda filled, rows: extended.append(rows.tolist()))
+    prompts = [[1] * 9000, [2] * 10, [3, 4], [5] * 20000, [6] * 40000]
+    for waiting, shape, solutions in ((range(0, 4), (2, 9000), [0, 1, 2, 3]), (range(1, 6), (3, 9000), [1, 2, 3, 4, 5]),
+                                      (range(2, 8), (1, 10), [2, 3]), (range(5, 10), (1, 2), [5]), (range(9, 10), (1, 40000), [9])):
+        rows, logits = laser.prefill(stub, cache, prompts, 2, waiting)
+        mine = [prompts[i // 2] for i in solutions]
+        assert passes[-1] == shape and rows.solution.tolist() == solutions and extended[-1] == [i // 2 - waiting[0] // 2 for i in solutions]
+        assert rows.position.tolist() == [len(p) - 1 for p in mine] and logits.squeeze(1).tolist() == [p[-1] for p in mine]
+
+
+def test_draw__at_the_ends_of_the_distribution():
+    logp = torch.tensor([[0.0, 0.25, 0.0, 0.75, 0.0]]).log()
+    for u, token in ((1e-7, 1), (0.25, 1), (0.2500001, 3), (1.0, 3)):  # the first token that reaches u
+        drawn, drawn_logp = laser.draw(logp, torch.tensor([u]), 1.0)
+        assert drawn.tolist() == [token] and drawn_logp[0] == logp[0, token]
+    short = torch.tensor([[0.3, 0.3, 0.0]]).log()  # rounding may leave a sum below 1: even then no token of probability 0
+    assert laser.draw(short, torch.ones(1), 1.0)[0].tolist() == [1]
+
+
 # -------------------------------------------------------------------------- log-probabilities and self-reward
 
 
@@ -319,6 +438,18 @@ def test_log_partition__by_hand():
     assert laser.log_partition(-23, 0.1) == pytest.approx(math.exp(-13), rel=1e-3)  # the paper's setting: 2e-6
     assert laser.log_partition(-2, 0.5) == pytest.approx(math.log(1 + math.exp(-2) * (math.exp(2) - 1)), rel=1e-12)
     assert laser.log_partition(-23, 1e-3) == pytest.approx(977, rel=1e-6)  # e^1000 must not overflow
+
+
+def test_score__of_a_greedy_policy_is_read_at_temperature_one():
+    model, solutions = tiny_model(), draw(tiny_model())
+    greedy, one = (laser.score(model, repeated(PROMPTS, 4), solutions.responses(), ZC, Config(temperature=t)) for t in (0.0, 1.0))
+    assert all(map(torch.equal, greedy, one))
+
+
+def test_self_reward_of__is_the_probability_of_z_c_under_cross_entropy():
+    logp_zc = torch.tensor([-0.5, -3.0, -torch.inf])
+    assert laser.self_reward_of(logp_zc, -4.0, Config(beta=0.2)).tolist() == pytest.approx([0.7, 0.2, -math.inf])
+    assert laser.self_reward_of(logp_zc, -4.0, Config(self_loss="ce")).tolist() == pytest.approx([math.exp(-0.5), math.exp(-3), 0])
 
 
 # -------------------------------------------------------------------------------------- advantages and losses
@@ -415,6 +546,36 @@ def test_kl_penalty__is_the_divergence_on_average():
     one = torch.ones(1, 1, dtype=torch.bool)
     k3 = torch.stack([laser.kl_penalty(a.view(1, 1), b.view(1, 1), one, 1) for a, b in zip(logp, logq)])
     assert (logp.exp() * k3).sum().item() == pytest.approx((logp.exp() * (logp - logq)).sum().item(), rel=1e-9)
+
+
+def test_mix_advantages__of_self_rewards_that_clip_to_the_same_stand_alone():
+    advantages, complete = torch.tensor([1.0, -1, 2, -2, 1, -1]), torch.tensor([True] * 5 + [False])
+    self_rewards = torch.tensor([3.0, 1.05, 0.4, 0.4, -0.5, 0.9])  # clipped: 1, 1 | equal | 0, cut → 0
+    for min_std in (0.0, 0.1):
+        assert torch.equal(laser.mix_advantages(advantages, self_rewards, complete, 2, 0.25, min_std), advantages)
+
+
+def test_policy_loss__and_kl_penalty_take_nothing_from_beyond_the_mask():
+    mask = torch.tensor([[True, False, False]])
+    for beyond in (200.0, torch.inf, torch.nan):
+        logps = torch.tensor([[-1.0, beyond, -1.0]], requires_grad=True)
+        other = torch.tensor([[-1.5, 0.0, beyond]])
+        policy = laser.policy_loss(logps, other, torch.tensor([2.0]), mask, 0.2, 0.8, 1)
+        kl = laser.kl_penalty(logps, other, mask, 1)
+        (gradient,) = torch.autograd.grad(policy + kl, logps)
+        assert (policy.item(), kl.item()) == pytest.approx((-2 * math.exp(0.5), math.exp(-0.5) + 0.5 - 1))
+        assert gradient.tolist()[0] == pytest.approx([-2 * math.exp(0.5) - math.exp(-0.5) + 1, 0, 0])
+
+
+def test_self_reward_cross_entropy__weighs_by_class_and_stays_finite():
+    logp_zc = torch.tensor([-0.2, -3.0, -7.0, 0.0, -torch.inf], requires_grad=True)
+    rewards, complete = torch.tensor([1.0, 0, 0, 0, 0]), torch.tensor([True, True, True, False, False])
+    weights = laser.class_weights(rewards, complete)
+    got = laser.self_reward_cross_entropy(logp_zc, rewards, weights, 3)
+    assert got.item() == pytest.approx((0.2 / 2) + sum(-math.log(1 - math.exp(x)) for x in (-3, -7)) / 4, rel=1e-5)
+    sure = laser.self_reward_cross_entropy(logp_zc, rewards, torch.tensor([1.0, 1, 1, 1, 0]), 4)  # a wrong one, called right with certainty
+    (gradient,) = torch.autograd.grad(sure, logp_zc)
+    assert torch.isfinite(sure) and torch.isfinite(gradient).all()
 
 
 # ------------------------------------------------------------------------------------------------- one update
@@ -564,6 +725,76 @@ def test_update__repeated_teaches_the_self_reward():
     assert figures["self_reward_loss"] < 0.01 and error < 0.3
 
 
+@pytest.mark.parametrize("settings", [{"self_loss": "ce"}, {"kl": 0.3}, {"balanced": False}, {"temperature": 0.7}], ids=str)
+@pytest.mark.parametrize("budget", [30, 10**6])
+def test_update__of_every_variant_follows_its_joint_loss_however_it_is_cut(settings, budget):
+    """As for the joint loss above, with the loss of each ablation from full logits."""
+    config = Config(**{"beta": 0.2, "grad_clip": 1e9, "micro_batch_tokens": budget, **settings})
+    model, mine, prompts = tiny_model(), tiny_model(), repeated(PROMPTS, 4)
+    solutions, rewards = draw(model, T=8, temperature=config.temperature), (torch.arange(16) % 3 == 0).float()
+    ref_logps, _ = laser.score(tiny_model(seed=1), prompts, solutions.responses(), ZC, config)
+    advantages = laser.group_advantages(rewards, 4)
+    batch = batch_of(solutions, rewards, advantages, config, ref_logps=ref_logps)
+    before = {k: v.clone() for k, v in model.named_parameters()}
+    figures = laser.update(policy_of(model), torch.optim.SGD(model.parameters(), lr=1.0), batch, 0.7, config)
+    policy, kl, losses, tokens = 0.0, 0.0, {0.0: [], 1.0: []}, int(solutions.lengths.sum())
+    for i, (prompt, response) in enumerate(zip(prompts, solutions.responses())):
+        logits = mine(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 :]
+        for t, y in enumerate(response):
+            logp = (logits[t] / config.temperature).log_softmax(-1)[y]
+            policy, d = policy - advantages[i] * logp, ref_logps[i, t] - logp
+            kl = kl + d.exp() - d - 1
+        if solutions.complete[i]:
+            at_zc, r = logits[-1].log_softmax(-1)[ZC], rewards[i].item()
+            losses[r].append(-(at_zc if r else torch.log1p(-at_zc.exp())) if config.self_loss == "ce" else (0.2 * (at_zc + 4) - r) ** 2)
+    classes = [sum(x) / (2 * len(x)) for x in losses.values()] if config.balanced else [sum(map(sum, losses.values())) / sum(map(len, losses.values()))]
+    (policy / tokens + 0.7 * sum(classes) + config.kl * kl / tokens).backward()
+    for name, parameter in mine.named_parameters():
+        assert torch.allclose(before[name] - model.get_parameter(name), parameter.grad, atol=2e-5, rtol=1e-3), name
+    assert figures["self_reward_loss"] == pytest.approx(sum(classes).item(), rel=1e-4) and figures["logp_mismatch"] < 1e-5
+    assert figures["kl"] == pytest.approx(kl.item() / tokens if config.kl else 0, rel=1e-4)
+
+
+def test_update__watches_what_drew_and_takes_nothing_from_it():
+    """Sampler log-probs that are off by 0.3, up and down: the same updates, and the figure says 0.3, however many updates there are."""
+    off = torch.where(torch.arange(16 * 8).view(16, 8) % 2 == 0, 0.3, -0.3)
+    models, figures, solutions = [tiny_model(), tiny_model()], [], draw(tiny_model(), T=8)
+    rewards, config = (torch.arange(16) % 3 == 0).float(), Config(beta=0.2, updates=2, micro_batch_tokens=60)
+    for model, error in zip(models, (0.0, off)):
+        batch = batch_of(solutions, rewards, laser.group_advantages(rewards, 4), config)._replace(sampler_logps=solutions.logps + error)
+        figures.append(laser.update(policy_of(model), torch.optim.SGD(model.parameters(), lr=0.5), batch, 0.7, config))
+    assert all(map(torch.equal, models[0].parameters(), models[1].parameters()))
+    assert figures[0]["logp_mismatch"] < 1e-5 and figures[1]["logp_mismatch"] == pytest.approx(0.3, rel=1e-4)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_update__refuses_a_loss_or_a_gradient_alone_that_is_not_finite(what, monkeypatch):
+    model, before = tiny_model(), tiny_model().state_dict()
+    if what == "loss":
+        monkeypatch.setattr(laser, "self_reward_loss", lambda scores, *_: scores.nan_to_num().sum() * 0 + torch.inf)  # its gradient is 0
+    else:
+        model.lm_head.weight.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(laser.UserError, match="finite"):
+        step_of(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())  # so what comes next begins anew
+
+
+def test_update__trains_in_training_mode_and_sampling_and_scoring_do_not():
+    """Gradient checkpointing works in training mode only, and switches the cache off that sampling needs."""
+    model, modes = tiny_model(), []
+    model.base_model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    model.train()
+    solutions, config = draw(model, T=4), Config()
+    assert not any(modes)
+    model.train()
+    laser.score(model, repeated(PROMPTS, 4), solutions.responses(), ZC, config)
+    assert not any(modes)
+    modes.clear()
+    laser.update(policy_of(model), torch.optim.SGD(model.parameters(), lr=0.0), batch_of(solutions, torch.zeros(16), torch.zeros(16)), 0.7, config)
+    assert modes and all(modes)
+
+
 # ----------------------------------------------------------------------------------- self-verification, votes
 
 
@@ -629,6 +860,13 @@ def test_vote__against_brute_force_over_all_subsets():
             assert got[f"maj@{k}"][p].item() == pytest.approx(brute_force_vote(answers, [1] * 8, r, k))
             assert got[f"weighted@{k}"][p].item() == pytest.approx(brute_force_vote(answers, s, r, k))
             assert got[f"best@{k}"][p].item() == pytest.approx(brute_force_vote(range(8), s, r, k))
+
+
+def test_vote__ties_up_to_rounding_are_ties_and_an_answer_is_worth_its_mean_reward():
+    everybody = torch.ones(1, 3).double()
+    classes, weights = torch.tensor([[0, 0, 1]]), torch.tensor([[0.1, 0.2, 0.3]], dtype=torch.float64)  # 0.1 + 0.2 > 0.3 in binary
+    assert laser.vote(classes, weights, torch.tensor([[0.0, 0, 1]]).double(), everybody).item() == 0.5
+    assert laser.vote(classes, weights + torch.tensor([1.0, 0, 0]), torch.tensor([[1.0, 0, 0]]).double(), everybody).item() == 0.5
 
 
 # --------------------------------------------------------------------------------------- problems and prompts
