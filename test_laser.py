@@ -1204,7 +1204,7 @@ def test_summarise__no_answer_wins_nothing_and_nothing_complete_is_undefined():
     assert sum(count for count, _, _ in empty["reliability"]) == 0
 
 
-def test_summarise__intervals_resample_whole_problems():
+def test_summarise__intervals_draw_whole_problems_anew():
     rng, P, n = random.Random(0), 8, 3
     samples = [{"reward": float(rng.random() < p / P), "self_reward": rng.random(), "complete": rng.random() < 0.8, "answer": "1", "tokens": 5,
                 "seconds": 0.1, "logp_zc": -3.0} for p in range(P) for _ in range(n)]
