@@ -867,8 +867,7 @@ def load_problems(name, train, config):
     for problem, answer in zip(problems, answers):
         row = {"problem": problem, "answer": "" if answer is None else gold_answer(answer)}
         if isinstance(problem, list):  # of messages, which go to the chat template as they are
-            row["messages"] = [{key: message[key] for key in ("role", "content")} for message in problem]
-            row["problem"] = problem[-1]["content"] if problem else ""
+            row["messages"], row["problem"] = read_messages(problem)
         if row["problem"] and (config.reward or checkable(row["answer"])):
             rows.append(row)
     total, kept = len(answers), f"{name}: {len(rows)} problems, {origin}"
@@ -884,6 +883,18 @@ def load_problems(name, train, config):
         say(f"warning: {guessed:,} of {len(rows):,} answers of {name} are yes, no, true or false: "
             "guessing earns half", sys.stderr)
     return rows
+
+
+def read_messages(cell):
+    """(messages, the problem) of a cell; the problem is "" unless they end with the user's turn, which is to
+    be answered."""
+    if not all(isinstance(m, dict) and isinstance(m.get("content"), str) and m.get("role") for m in cell):
+        return [], ""
+    messages = [{"role": message["role"], "content": message["content"]} for message in cell]
+    while messages and messages[-1]["role"] == "assistant":  # a worked solution: not for the prompt
+        messages.pop()
+    asked = messages and messages[-1]["role"] == "user"
+    return messages, messages[-1]["content"] if asked else ""
 
 
 def column_of(table, name, what, given, known):
@@ -1208,7 +1219,7 @@ def seed_of(*parts):
 
 def pass_at_k(rewards, k):
     """1 − C(n−c, k)/C(n, k) for rewards (P, n) with c right ones a problem: (P,), unbiased."""
-    n, right = rewards.size(1), rewards.sum(1).long().tolist()
+    n, right = rewards.size(1), (rewards > 0.5).sum(1).tolist()
     return torch.tensor([1 - math.comb(n - c, k) / math.comb(n, k) for c in right], dtype=torch.float64)
 
 
@@ -1446,7 +1457,11 @@ def load_model(name, device, dtype, seed):
                     model = AutoModelForCausalLM.from_config(c, **options)
             else:
                 tokenizer = AutoTokenizer.from_pretrained(hub_name(name))
-                model = AutoModelForCausalLM.from_pretrained(hub_name(name), config=c, **options).to(device)
+                model, found = AutoModelForCausalLM.from_pretrained(
+                    hub_name(name), config=c, output_loading_info=True, **options)
+                missing, model = sorted(found["missing_keys"]), model.to(device)
+                if missing:  # which transformers fills with random numbers
+                    fail(f"{name} lacks {len(missing)} of its weights, such as {missing[0]}; give all.")
         except KeyError as error:
             if error.args != ("laser",):
                 raise
@@ -1491,7 +1506,9 @@ def end_tokens(model, tokenizer, config):
     """All ids that end a solution: --end_token; else EOS, where several sources may disagree, and the special
     token with which the chat template ends an assistant's turn (base models often say it)."""
     if config.end_token:
-        ids = {token_id(token, tokenizer, "--end_token") for token in config.end_token}
+        ids, rows = {token_id(token, tokenizer, "--end_token") for token in config.end_token}, len(tokenizer)
+        if not all(0 <= i < rows for i in ids):
+            fail(f"--end_token {' '.join(config.end_token)} does not exist; ids are 0 to {rows - 1}.")
     else:
         ids = {turn_end(tokenizer, config)}
         for source in (model.generation_config, model.config, tokenizer):
@@ -1508,7 +1525,9 @@ def turn_end(tokenizer, config):
     if not tokenizer.chat_template:
         return None
     chat = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "two2two"}]
-    rest = render(tokenizer, [chat], config)[0].rpartition("two2two")[2]
+    _, found, rest = render(tokenizer, [chat], config)[0].rpartition("two2two")
+    if not found:  # a template that changes or drops the text
+        return None
     first = next(iter(tokenizer(rest, add_special_tokens=False)["input_ids"]), None)
     special = tokenizer.added_tokens_decoder.get(first)
     return first if special is not None and special.special and rest.startswith(special.content) else None
@@ -1901,7 +1920,7 @@ def replace_folder(final, write):
     try:
         with explained(f"Cannot save {final} (ERROR); what was there is kept: make room, then --resume."):
             write(new)
-            for path in new.iterdir():
+            for path in filter(Path.is_file, new.rglob("*")):
                 with path.open("rb+") as file:
                     os.fsync(file.fileno())
             shutil.rmtree(old, ignore_errors=True)
@@ -1994,10 +2013,10 @@ def prepare(config):
         join(device)
         shard(model)
     optimizer = make_optimizer(model, config.lr, config.weight_decay)
-    if saved:
+    if saved and step:  # at step 0 there are no moments, and torch, asked for some, takes a step
         with explained(DAMAGED.format(saved)):
             restore(model, optimizer, saved / "trainer.pt")
-    elif config.c_ref is None:
+    elif c_ref is None:
         c_ref, std = measure_c_ref(policy, problems, config)
     report_c_ref(c_ref, std, config)
 
@@ -2346,11 +2365,11 @@ def parse(arguments):
     if flags.config:
         with explained(f"Cannot read {flags.config} (ERROR); give a yaml or json file of settings."):
             own = [(flags.config, dict(yaml.safe_load(Path(flags.config).read_text("utf-8"))))]
+    flags = reading(*own)  # which may name the model and the folder
     stored = Path(flags.out or default_out(flags.model)) / "config.json"
     if flags.resume and stored.exists():
         flags = reading((stored, read_json(stored)), *own)  # what is left open is as the run was started
     else:
-        flags = reading(*own)  # which may name the model
         source = Path(flags.model) if flags.model.endswith(".json") else Path(flags.model) / "laser.json"
         if source.suffix == ".json" and not source.exists() and (here / source).exists():
             source = here / source

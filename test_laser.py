@@ -968,6 +968,15 @@ def test_read_table__files_by_what_they_are(name, tmp_path):
     assert laser.load_problems(str(tmp_path / name), True, Config()) == rows
 
 
+def test_load_problems__messages_are_asked_up_to_the_users_last_turn(tmp_path, capsys):
+    user, solution, system = ({"role": role, "content": text} for role, text in (("user", "1+1?"), ("assistant", "2"), ("system", "s")))
+    cells = [[system, user], [user, solution], [user, system], [], ["hi"], [{"role": "user"}], [{"content": "x"}], [solution]]
+    (tmp_path / "m.json").write_text(json.dumps([{"messages": cell, "answer": "2"} for cell in cells]))
+    rows = laser.load_problems(str(tmp_path / "m.json"), True, Config())
+    assert [row["messages"] for row in rows] == [[system, user], [user]] and {row["problem"] for row in rows} == {"1+1?"}
+    assert "6 of 8 rows dropped" in capsys.readouterr().out
+
+
 def test_read_table__a_file_of_another_kind_is_named_as_such(tmp_path):
     (tmp_path / "a.xlsx").write_bytes(b"PK")
     with pytest.raises(laser.UserError, match="a.xlsx is no .jsonl, .json, .parquet, .csv"):
@@ -1084,11 +1093,15 @@ def test_end_tokens__have_the_turn_end_of_the_template_or_what_the_flag_says(tmp
     model.config.eos_token_id = model.generation_config.eos_token_id = 0
     assert laser.end_tokens(model, tokenizer, Config()) == [0, 2]  # <|endoftext|>, <|im_end|>
     assert laser.end_tokens(model, tokenizer, Config(end_token=["<|im_end|>", "7"])) == [2, 7]
-    for template in (None, "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"):
-        tokenizer.chat_template = template  # no template, or one that ends a turn with plain text
+    for template in (None, "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}",
+                     "<|im_start|>{% for m in messages %}{{ m.content|upper }}<|im_end|>{% endfor %}"):
+        tokenizer.chat_template = template  # no template, one that ends a turn with plain text, one that changes the text
         assert laser.end_tokens(model, tokenizer, Config()) == [0]
     assert here("--end_token", "no such token", "--warm_start_steps", 0, "--out", tmp_path / "e") == 2
     assert "--end_token 'no such token' is not one token" in capsys.readouterr().err
+    for token in ("99999", "-5"):
+        assert here(f"--end_token={token}", "--warm_start_steps", 0, "--out", tmp_path / "e") == 2
+        assert "does not exist" in capsys.readouterr().err
 
 
 # -------------------------------------------------------------------------- sampling's cache and chunked loss
@@ -1144,6 +1157,11 @@ def test_chosen_logps__never_hold_more_than_a_few_chunks_of_logits(monkeypatch):
 
 
 # ------------------------------------------------------------------------------------------------- evaluation
+
+
+def test_pass_at_k__counts_a_reward_above_a_half_as_right():
+    """A user's rewards may lie between 0 and 1."""
+    assert laser.pass_at_k(torch.tensor([[0.5] * 4, [0.9, 0.2, 0.2, 0.2]]), 2).tolist() == pytest.approx([0, 0.5])
 
 
 def test_subsets__are_seeded_draws_of_the_right_size():
@@ -1286,6 +1304,17 @@ def test_reach__what_a_row_may_not_pass_is_named(kind, words, tmp_path):
     assert len(laser.add_prompts(rows, policy, Config(**fits), "d")) == 1
     with pytest.raises(laser.UserError, match=words):
         laser.add_prompts(rows, policy, Config(**{**fits, "max_response_tokens": there - 9}), "d")
+
+
+def test_load_model__missing_weights_are_not_made_up(finished, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(finished[0] / "checkpoint", tmp_path / "m")
+    weights = load_file(tmp_path / "m" / "model.safetensors")
+    weights.pop("model.layers.1.mlp.up_proj.weight")
+    save_file(weights, tmp_path / "m" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(laser.UserError, match="lacks 1 of its weights, such as model.layers.1.mlp.up_proj.weight; give all"):
+        laser.load_model(str(tmp_path / "m"), torch.device("cpu"), "float32", 0)
 
 
 def test_load_model__dropout_that_no_configuration_names_is_found(tmp_path, monkeypatch):
@@ -1748,6 +1777,24 @@ def test_train__every_variant_runs(flags, tmp_path):
         assert rows[0]["kl"] == pytest.approx(0, abs=1e-5) and rows[-1]["kl"] > 0
 
 
+def test_prepare__a_run_stopped_at_step_0_is_resumed_bit_for_bit(finished, tmp_path):
+    assert here(*FAST, "--steps", 0, "--out", tmp_path / "z") == 0
+    assert json.loads((tmp_path / "z" / "checkpoint" / "laser.json").read_text())["step"] == 0
+    assert here(*FAST, "--resume", "--out", tmp_path / "z") == 0
+    assert without_times(lines(tmp_path / "z" / "metrics.jsonl")) == without_times(lines(finished[0] / "metrics.jsonl"))
+    assert same_weights(finished[0], tmp_path / "z")
+
+
+def test_replace_folder__keeps_what_has_folders_inside(tmp_path):
+    """As a tokenizer with several named chat templates is saved."""
+    def write(folder):
+        (folder / "additional_chat_templates").mkdir(parents=True)
+        (folder / "additional_chat_templates" / "rag.jinja").write_text("x")
+
+    laser.replace_folder(tmp_path / "checkpoint", write)
+    assert (tmp_path / "checkpoint" / "additional_chat_templates" / "rag.jinja").read_text() == "x"
+
+
 def test_prepare__a_run_is_resumed_with_the_day_it_began(finished, tmp_path):
     stored = json.loads((finished[0] / "config.json").read_text())
     assert stored["date"] == datetime.date.today().isoformat()
@@ -1930,6 +1977,8 @@ def test_parse__model_may_stand_in_the_config_file_or_in_the_run_that_is_resumed
     (tmp_path / "hub.yaml").write_text("model: Qwen2.5-7B\n")
     assert laser.parse(["--config", str(tmp_path / "hub.yaml")]) == dataclasses.replace(
         Config(), model="Qwen2.5-7B", config=str(tmp_path / "hub.yaml"), date=datetime.date.today().isoformat())
+    (tmp_path / "again.yaml").write_text(f"out: {finished[0]}\nresume: true\n")
+    assert laser.parse(["--config", str(tmp_path / "again.yaml")]).steps == 4  # as the run of that folder has it
     shutil.copytree(finished[0], tmp_path / "run")
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
     (tmp_path / "run" / "config.json").write_text(json.dumps({**stored, "model": "elsewhere/model", "data": "x.jsonl"}))
