@@ -1471,6 +1471,8 @@ def load_model(name, device, dtype, seed):
         fail(f"{name} has layers of kind {', '.join(sorted(kinds))}; only attention is followed.")
     if model.get_input_embeddings().weight.size(0) < len(tokenizer):
         fail(f"{name} has fewer embeddings than its tokenizer tokens ({len(tokenizer)}); give one model's.")
+    if getattr(c, "final_logit_softcapping", None):  # small logits would not show it to the probe
+        fail(f"{name} caps its logits after the head, which this sampler does not follow; choose another model.")
     with explained(f"{name} does not run here (ERROR); choose another, or mend its configuration."):
         flaw = sampling_flaw(model.eval(), len(tokenizer))
     if flaw:

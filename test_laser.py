@@ -1338,7 +1338,7 @@ def test_load_model__dropout_that_no_configuration_names_is_found(tmp_path, monk
     ("falcon", {"vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}, "brings an attention of its own"),
     ("bloom", {"vocab_size": 128, "hidden_size": 32, "n_layer": 1, "n_head": 4}, "does not run here"),
     ("gpt_oss", {**SMALL, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2}, "does not follow"),  # attention sinks
-    ("gemma2", {**SMALL, "head_dim": 8}, "does not follow"),  # capped logits
+    ("gemma2", {**SMALL, "head_dim": 8, "initializer_range": 0.02}, "caps its logits"),
     ("mamba", {"vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 1}, "layers of kind linear_attention"),
     ("gemma3", {"text_config": {**SMALL, "head_dim": 8}}, "text and more")])
 def test_load_model__refuses_other_kinds_by_their_true_cause(kind, settings, words, tmp_path):
