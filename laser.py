@@ -1472,7 +1472,7 @@ def load_model(name, device, dtype, seed):
     if model.get_input_embeddings().weight.size(0) < len(tokenizer):
         fail(f"{name} has fewer embeddings than its tokenizer tokens ({len(tokenizer)}); give one model's.")
     if getattr(c, "final_logit_softcapping", None):  # small logits would not show it to the probe
-        fail(f"{name} caps its logits after the head, which this sampler does not follow; choose another model.")
+        fail(f"{name} caps its logits after the head, which is not followed here; choose another model.")
     with explained(f"{name} does not run here (ERROR); choose another, or mend its configuration."):
         flaw = sampling_flaw(model.eval(), len(tokenizer))
     if flaw:
