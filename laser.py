@@ -974,7 +974,8 @@ def reward_function(config, strict=False):
         return lambda response, gold: reward(response, gold, strict=strict)
     with explained(f"--reward {config.reward} cannot be imported (ERROR); give module:function."):
         module, _, function = config.reward.partition(":")
-        sys.path.insert(0, os.getcwd())
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
         judge = getattr(importlib.import_module(module), function)
 
     def checked(response, gold):
@@ -1246,19 +1247,24 @@ def voting_metrics(classes, clipped, rewards):
     return values
 
 
+def tenths(self_rewards):
+    """Self-rewards (N,) clipped to [0, 1], and which tenth of it each lies in, 0 to 9."""
+    clipped = self_rewards.double().clamp(0, 1)
+    return clipped, (clipped * 10).long().clamp(max=9)
+
+
 def reliability(self_rewards, rewards):
     """Ten rows [count, mean self-reward, accuracy], one a tenth of [0, 1], of (N,); None if empty."""
-    clipped = self_rewards.double().clamp(0, 1)
-    tenth = (clipped * 10).long().clamp(max=9)
+    clipped, tenth = tenths(self_rewards)
     bins = [tenth == i for i in range(10)]
     return [[int(i.sum()), number(clipped[i].mean()), number(rewards[i].double().mean())] for i in bins]
 
 
 def calibration_error(self_rewards, rewards):
     """ECE: the mean of |clipped self-reward − accuracy| by tenths of [0, 1], of (N,); nan if N = 0."""
-    clipped = self_rewards.double().clamp(0, 1)
+    clipped, tenth = tenths(self_rewards)
     gaps = torch.zeros(10, dtype=torch.float64)
-    gaps.index_add_(0, (clipped * 10).long().clamp(max=9), clipped - rewards.double())
+    gaps.index_add_(0, tenth, clipped - rewards.double())
     return gaps.abs().sum() / torch.tensor(len(clipped))
 
 
@@ -1349,7 +1355,7 @@ def step_figures(step, batch, solutions, self_rewards, losses, seconds, config):
     logp_right, logp_wrong = logp_zc[right], logp_zc[wrong]
     tokens, of_prompts = sum(map(len, batch.responses)), sum(map(len, batch.prompts))
     stds = rewards.view(-1, config.group_size).std(1)
-    device, on_gpu = batch.rewards.device, batch.rewards.device.type not in ("cpu", "mps")
+    device, on_gpu = batch.rewards.device, batch.rewards.device.type not in SHARED_MEMORY
     return {"step": step, "reward": rewards.mean().item(),
             "reward_std": stds.mean().item(), "equal_groups": (stds == 0).double().mean().item(),
             "entropy": -solutions.logps.sum().item() / tokens, **losses, "lr": config.lr,
@@ -1694,6 +1700,9 @@ def clip_gradient(model, optimizer, most):
     return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
+SHARED_MEMORY = ("cpu", "mps")  # devices that use the machine's, and do not say how much is free
+
+
 def choose_device(wanted):
     """torch.device of --device; under torchrun each process takes the accelerator of its LOCAL_RANK."""
     kind = torch.accelerator.current_accelerator(check_available=True)
@@ -1715,7 +1724,7 @@ def choose_dtype(config, device):
     float32 takes 16 bytes a parameter (weight, gradient, two moments), shared out over the processes, and 2
     for the copy that computes; 30% are left to cache and activations. bfloat16 takes 8 and rounds
     stochastically."""
-    if config.param_dtype != "auto" or device.type in ("cpu", "mps"):
+    if config.param_dtype != "auto" or device.type in SHARED_MEMORY:
         return "float32" if config.param_dtype == "auto" else config.param_dtype
     with torch.device("meta"), explained(f"Cannot load {config.model} (ERROR); check name and network."):
         parameters = AutoModelForCausalLM.from_config(architecture(config.model)).num_parameters()
@@ -1729,7 +1738,7 @@ def rows_that_fit(model, slots):
     head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
     heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
     size = 2 * c.num_hidden_layers * heads * head * 2  # bytes a token, in bfloat16
-    if device.type in ("cpu", "mps"):
+    if device.type in SHARED_MEMORY:
         return max(1, min(512, 2**32 // (2 * size * slots)))
     torch.accelerator.empty_cache()  # what the last update left reserved is free for the cache
     to_come = sum(2 * p.numel() for p in model.parameters() if isinstance(p, DTensor))  # still to be gathered
@@ -1804,8 +1813,13 @@ def rank_share(batches):
     return batches[RANK::WORLD]
 
 
+def meet():
+    """Wait until all processes are here."""
+    all_reduce(torch.zeros(1))
+
+
 def all_reduce(x):
-    """The sum of x over all processes, in place; they wait for each other."""
+    """The sum of x over all processes, in place."""
     if WORLD > 1:
         dist.all_reduce(x)
     return x
@@ -2011,7 +2025,7 @@ def prepare(config):
     if config.warm_start_steps and source != warm:
         warm_start(policy, problems, config)
         weights = {name: x.detach().clone() for name, x in model.named_parameters()}  # written below
-    if WORLD > 1 or device.type not in ("cpu", "mps") and dtype == "float32":
+    if WORLD > 1 or device.type not in SHARED_MEMORY and dtype == "float32":
         join(device)
         shard(model)
     optimizer = make_optimizer(model, config.lr, config.weight_decay)
@@ -2030,7 +2044,7 @@ def prepare(config):
     if weights and RANK == 0:
         replace_folder(warm, lambda folder: (model.save_pretrained(folder, state_dict=weights),
                                              policy.tokenizer.save_pretrained(folder)))
-    all_reduce(torch.zeros(1, device=device))
+    meet()
     reference = None
     if config.kl or config.exact_reference:  # the starting model, frozen
         start = str(warm) if config.warm_start_steps else config.model
@@ -2067,7 +2081,7 @@ def open_folder(config):
     lock, saved, old = take_lock(out), out / "checkpoint", out / "checkpoint.old"
     if RANK == 0 and old.exists() and not saved.exists():
         old.rename(saved)  # as a kill between the renames of a save has left it
-    all_reduce(torch.zeros(1, device=choose_device(config.device)))
+    meet()
     return out, saved if saved.exists() else None, lock
 
 
@@ -2166,7 +2180,7 @@ def evaluate(run, step, config, stop=()):
         if [(row["problem"], row["gold"]) for row in kept[name]] != asked[: len(kept[name])]:
             fail(f"{path} holds solutions of other problems than {name} has now; name another --out.")
         del kept[name][len(kept[name]) // n * n :]
-    asked_to_stop(stop)  # a meeting: all have read before the first one writes
+    meet()  # all have read before the first one writes
     write_text(path, json_lines(itertools.chain(*kept.values())))
     for name, problems in run.eval_sets.items():
         samples = kept[name]
