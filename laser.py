@@ -1396,8 +1396,8 @@ def print_table(rows):
         for row in of_data[:1] + of_data[1:][-1:]:
             table.append({"data": data[-24:], "step": row["step"]})
             for name in names:
-                low, high = row.get(f"{name}_ci") or (0, 0)
-                table[-1][name] = shown(row[name], 3) + (f" ±{(high - low) / 2:.3f}" if high > low else "")
+                ends = row.get(f"{name}_ci")
+                table[-1][name] = shown(row[name], 3) + (f" ±{(ends[1] - ends[0]) / 2:.3f}" if ends else "")
     say("\n" + pandas.DataFrame(table).to_string(index=False))
 
 
