@@ -79,9 +79,13 @@ from verify import checkable, extract_answer, group, reward
 Count = Annotated[int, lambda x: x >= 0, "0 or more"]
 AtLeastOne = Annotated[int, lambda x: x >= 1, "1 or more"]
 AtLeastTwo = Annotated[int, lambda x: x >= 2, "2 or more, as GRPO compares the solutions of one problem"]
-Positive = Annotated[float, lambda x: 0 < x < math.inf, "a finite number greater than 0"]
-NotNegative = Annotated[float, lambda x: 0 <= x < math.inf, "a finite number, 0 or more"]
+Positive = Annotated[float, lambda x: 0 < x < 1e9, "a number greater than 0, below 1e9"]
+NotNegative = Annotated[float, lambda x: 0 <= x < 1e9, "a number from 0 to 1e9"]
 Share = Annotated[float, lambda x: 0 <= x <= 1, "a number between 0 and 1"]
+InnerShare = Annotated[float, lambda x: 0 < x < 1, "a number between 0 and 1, neither of them"]
+Temperature = Annotated[float, lambda x: x == 0 or 0.01 <= x <= 100, "0, or a number from 0.01 to 100"]
+LogProbability = Annotated[float | None, lambda x: x is None or -1e9 < x < 0,
+                           "a log-probability: a negative number"]
 
 
 def knob(default, text, **options):
@@ -122,14 +126,14 @@ class Config:
     prompts_per_step: AtLeastOne = knob(128, "P, problems a step")
     group_size: AtLeastTwo = knob(8, "G, solutions a problem")
     max_response_tokens: AtLeastOne = knob(8192, "T, a solution is cut here, tokens")
-    temperature: NotNegative = knob(1.0, "of sampling; 0 is greedy, for evaluation only")
+    temperature: Temperature = knob(1.0, "of sampling; 0 is greedy, for evaluation only")
     sample_rows: Count = knob(0, "solutions sampled at a time (0: from free memory)")
 
     # self-reward
     end_token: list[str] = knob([], "tokens that end a solution (default: EOS, the chat template's turn end)")
     token: str | None = knob(None, "z_c, a token or its id (default: one that the model never uses)")
     beta: Positive = knob(0.1, "β_v, reward per nat of log π(z_c)")
-    c_ref: float | None = knob(None, "mean log π_ref(z_c), nats (default: measured on the starting model)")
+    c_ref: LogProbability = knob(None, "mean log π_ref(z_c), nats (default: measured on the starting model)")
     alpha: NotNegative = knob(0.1, "weight of the self-reward loss; 0 is plain GRPO")
     tau: Share = knob(0.1, "weight of the self-reward in the advantage, 0 to 1")
     min_std: NotNegative = knob(0.1, "groups whose self-rewards have a smaller std keep their GRPO advantage")
@@ -144,7 +148,7 @@ class Config:
     lr: Positive = knob(1e-6, "AdamW learning rate")
     weight_decay: NotNegative = knob(0.01, "AdamW weight decay")
     updates: AtLeastOne = knob(1, "K, updates on each step's solutions; the clip acts from the second on")
-    clip_low: Share = knob(0.2, "ε_low of the PPO clip")
+    clip_low: InnerShare = knob(0.2, "ε_low of the PPO clip")
     clip_high: Positive = knob(0.2, "ε_high of the PPO clip")
     kl: NotNegative = knob(0.0, "weight of the KL to a frozen reference model")
     grad_clip: Positive = knob(1.0, "largest gradient norm")
@@ -162,10 +166,12 @@ class Config:
     score: str | None = knob(None, "a file of problem and response columns: their self-rewards to --out")
     eval_only: bool = knob(False, "evaluate --eval_data into the folder --out, going on with what is there")
 
-    # warm start of the tiny path: random weights earn no reward, so imitate careless worked solutions first
-    warm_start_steps: Count = knob(0, "supervised steps before training, on built-in data only")
-    warm_start_lr: Positive = knob(1e-3, "its peak learning rate")
-    warm_start_right: Share = knob(0.3, "share of its worked solutions that are right")
+    # warm start: a model that never earns a reward learns nothing, so let it imitate worked solutions first
+    warm_start_steps: Count = knob(0, "supervised steps before training, on worked solutions")
+    warm_start_data: str | None = knob(None, "their `problem` and `solution` columns (default: as --data)")
+    warm_start_batch: AtLeastOne = knob(64, "worked solutions a step")
+    warm_start_lr: Positive = knob(1e-3, "peak learning rate; 5e-5 suits pretrained models")
+    warm_start_right: Share = knob(0.3, "share of the worked solutions of `pairs` that are right")
 
 
 # -------------------------------------------------------------------------------------- the run and its steps
@@ -852,37 +858,63 @@ ANSWERS = ("answer", "final_answer", "ground_truth", "expected_answer", "reward_
            "solution")
 
 
+UNREADABLE = "Cannot read {} (ERROR); check the name, the file and the network."
+
+
 def load_problems(name, train, config):
-    """Rows {problem, answer[, messages, solution]} of a built-in set, a local file or a hub data set.
+    """Rows {problem, answer[, messages]} of a built-in set (with `solution`), a local file or a hub data set.
 
     Rows without a problem, or with a gold that cannot be checked, teach nothing: they are dropped and
     counted."""
     if name in PAIRS:
         return pair_problems(name, 20000 if train else 200, config.warm_start_right)
-    with explained(f"Cannot read {name} (ERROR); check the name, the file and the network."):
+    with explained(UNREADABLE.format(name)):
         table, origin = read_table(name, train)
-    problems = column_of(table, name, "problem", config.problem_column, PROBLEMS)
-    answers = column_of(table, name, "answer", config.answer_column, ANSWERS)
-    rows = []
-    for problem, answer in zip(problems, answers):
-        row = {"problem": problem, "answer": "" if answer is None else gold_answer(answer)}
-        if isinstance(problem, list):  # of messages, which go to the chat template as they are
-            row["messages"], row["problem"] = read_messages(problem)
-        if row["problem"] and (config.reward or checkable(row["answer"])):
-            rows.append(row)
+        problems = column_of(table, name, "problem", config.problem_column, PROBLEMS)
+        answers = column_of(table, name, "answer", config.answer_column, ANSWERS)
+        rows = [question(problem) | {"answer": gold_answer(gold)} for problem, gold in zip(problems, answers)]
+    rows = [row for row in rows if is_text(row["problem"]) and (config.reward or checkable(row["answer"]))]
     total, kept = len(answers), f"{name}: {len(rows)} problems, {origin}"
     if len(rows) < total:
         kept += f"; {total - len(rows):,} of {total:,} rows dropped: no problem or no checkable answer"
     say(kept)
     if not rows:
-        fail(f"{name} has no problem with a checkable answer; give other data, or name its columns.")
-    if not all(isinstance(row["problem"], str) for row in rows):
-        fail(f"{name} has problems that are no text; name their column with --problem_column.")
+        fail(f"{name} has no problem in text with a checkable answer; give other data, or name its columns.")
     guessed = sum(row["answer"].strip().lower() in ("yes", "no", "true", "false") for row in rows)
     if guessed > 0.1 * len(rows):
         say(f"warning: {guessed:,} of {len(rows):,} answers of {name} are yes, no, true or false: "
             "guessing earns half", sys.stderr)
     return rows
+
+
+def load_worked(config):
+    """Rows {problem, solution[, messages]} for the warm start; those that lack one are dropped and counted."""
+    name = config.warm_start_data or config.data
+    if name in PAIRS:
+        return load_problems(name, True, config)
+    with explained(UNREADABLE.format(name)):
+        table, origin = read_table(name, True)
+        problems = column_of(table, name, "problem", config.problem_column, PROBLEMS)
+        solutions = table.get("solution", [None] * len(problems))
+        rows = [question(problem) | {"solution": text} for problem, text in zip(problems, solutions)]
+    worked = [row for row in rows if is_text(row["problem"]) and is_text(row["solution"])]
+    say(f"{name}: {len(worked):,} of {len(rows):,} rows have a solution to imitate, {origin}")
+    if not worked:
+        fail(f"{name} has no `solution` column of text to imitate; name --warm_start_data that has.")
+    return worked
+
+
+def is_text(x):
+    """Whether x is text, not blank, that can be written as UTF-8."""
+    return isinstance(x, str) and bool(x.strip()) and x == x.encode("utf-8", "ignore").decode()
+
+
+def question(cell):
+    """{problem[, messages]} of a cell: a text, or messages, which go to the chat template as they are."""
+    if not isinstance(cell, list):
+        return {"problem": cell}
+    messages, problem = read_messages(cell)
+    return {"problem": problem, "messages": messages}
 
 
 def read_messages(cell):
@@ -911,8 +943,9 @@ def column_of(table, name, what, given, known):
             fail(f"Column {path} of {name} holds dicts; name one of {inside} with --{what}_column.")
         if example is not None:
             return cells
-    fail(f"{name} has no {what} column {given or 'of a known name'}; name one of {list(table)} with "
-         f"--{what}_column.")
+    rows = max(map(len, table.values()), default=0)
+    fail(f"{name} has no {what} column {given or 'of a known name'} with a value ({rows} rows); name one of "
+         f"{list(table)} with --{what}_column.")
 
 
 def read_table(name, train):
@@ -959,7 +992,9 @@ def read_objects(text):
 
 
 def gold_answer(value):
-    """The answer in a cell, as text: a list's items, what follows `####` (GSM8K), a solution's box."""
+    """The answer in a cell, as text: a list's items, what follows `####` (GSM8K), a solution's box, or ""."""
+    if value is None:
+        return ""
     if isinstance(value, (list, tuple)):
         return ", ".join(map(gold_answer, value))
     text = str(value).strip()
@@ -976,7 +1011,7 @@ def reward_function(config, strict=False):
         module, _, function = config.reward.partition(":")
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
-        judge = getattr(importlib.import_module(module), function)
+        judge = getattr(importlib.import_module(module), function).__call__  # which only functions have
 
     def checked(response, gold):
         with explained(f"--reward {config.reward} failed (ERROR); mend it."):
@@ -1010,7 +1045,7 @@ def render(tokenizer, chats, config, **options):
     """The chats as text, through the tokenizer's template; where that writes a date, it is the run's."""
     day = datetime.date.fromisoformat(config.date) if config.date else datetime.date.today()
     options = {"date_string": day.strftime("%d %b %Y"), **json.loads(config.template_kwargs), **options}
-    with explained("The chat template of the model does not work (ERROR); mend tokenizer_config.json."):
+    with explained("The chat template of the model does not work (ERROR); mend it or --template_kwargs."):
         template = re.sub(r"strftime_now\((['\"])(.*?)\1\)", lambda call: repr(day.strftime(call[2])),
                           tokenizer.get_chat_template())
         return tokenizer.apply_chat_template(chats, chat_template=template, tokenize=False, **options)
@@ -1026,12 +1061,16 @@ def add_prompts(rows, policy, config, name):
     if not kept:
         fail(f"Every prompt of {name} is empty in this tokenizer or longer than {most} tokens; raise "
              "--max_prompt_tokens or choose other problems.")
-    needed = max(len(row["prompt"]) for row in kept) + config.max_response_tokens + 1
-    there, why = reach(policy.model.config)
-    if needed > there:
-        fail(f"The longest prompt of {name} with its solution may take {needed} positions; {why} {there}: "
-             "lower --max_response_tokens or --max_prompt_tokens.")
+    check_reach(policy, name, max(len(row["prompt"]) for row in kept) + config.max_response_tokens)
     return kept
+
+
+def check_reach(policy, name, longest):
+    """Refuse prompts with solutions of more tokens than the sampler follows; one more reads z_c."""
+    there, why = reach(policy.model.config)
+    if longest + 1 > there:
+        fail(f"The longest prompt of {name} with its solution may take {longest + 1} positions; {why} {there}: "
+             "lower --max_response_tokens or --max_prompt_tokens, or drop long rows.")
 
 
 # ------------------------------------------------------------------------------------------------- warm start
@@ -1053,23 +1092,33 @@ def character_tokenizer():
 
 
 def warm_start(policy, problems, config):
-    """Imitate the problems' worked solutions: cross-entropy, 64 a step, linear decay of the rate.
+    """Imitate worked solutions: cross-entropy per token, a linearly falling rate.
 
     Random weights earn no reward, and a policy gradient has nothing to hold on to. This makes a «base model»
     that knows the format and is often wrong, as real ones are; what it learns beyond that is the training's
     doing."""
-    model, eos, rng = policy.model, policy.eos_ids[0], random.Random(seed_of("warm start", config.seed))
-    optimizer = make_optimizer(model, config.warm_start_lr, config.weight_decay)
-    texts = policy.tokenizer([row["solution"] for row in problems], add_special_tokens=False)["input_ids"]
+    model, tokenizer, eos = policy.model.train(), policy.tokenizer, policy.eos_ids[0]
+    rng, rate = random.Random(seed_of("warm start", config.seed)), config.warm_start_lr
+    optimizer = make_optimizer(model, rate, config.weight_decay)
+    texts = tokenizer([row["solution"] for row in problems], add_special_tokens=False)["input_ids"]
+    kept = [i for i, ids in enumerate(texts) if len(ids) < config.max_response_tokens]
+    if len(kept) < len(texts):
+        say(f"{len(texts) - len(kept):,} of {len(texts):,} worked solutions dropped, longer than "
+            f"--max_response_tokens {config.max_response_tokens}")
+    if not kept:
+        fail("Every worked solution is longer than --max_response_tokens; raise it.")
     for step in progress(range(config.warm_start_steps), desc="warm start", leave=False):
-        rows = rng.sample(range(len(problems)), 64)
-        optimizer.param_groups[0]["lr"] = config.warm_start_lr * (1 - step / config.warm_start_steps)
-        # as in pretraining, EOS is followed by another document: so what comes after EOS, where z_c is read,
-        # is learnt
-        documents = [texts[i] + [eos] + problems[i - 1]["prompt"][:1] for i in rows]
-        logps, _ = token_logps(model, [problems[i]["prompt"] for i in rows], documents, eos)
-        loss = -logps.sum() / sum(map(len, documents))
-        loss.backward()
+        rows = rng.sample(kept, min(config.warm_start_batch, len(kept)))
+        optimizer.param_groups[0]["lr"] = rate * (1 - step / config.warm_start_steps)
+        prompts, documents = [problems[i]["prompt"] for i in rows], [texts[i] + [eos] for i in rows]
+        if not tokenizer.chat_template:  # as in pretraining, EOS is followed by another document: so what
+            for document, i in zip(documents, rows):  # comes after EOS, where z_c is read, is learnt
+                document += problems[i - 1]["prompt"][:1]
+        total = sum(map(len, documents))
+        for part in rank_share(micro_batches(prompts, documents, config.micro_batch_tokens)):
+            x, y = zip(*((prompts[i], documents[i]) for i in sorted(part)))
+            logps, _ = token_logps(model, x, y, eos)
+            (-logps.sum() / total).backward()
         clip_gradient(model, optimizer, 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -1397,7 +1446,7 @@ def print_table(rows):
             table.append({"data": data[-24:], "step": row["step"]})
             for name in names:
                 ends = row.get(f"{name}_ci")
-                table[-1][name] = shown(row[name], 3) + (f" ±{(ends[1] - ends[0]) / 2:.3f}" if ends else "")
+                table[-1][name] = shown(row.get(name), 3) + (f" ±{(ends[1] - ends[0]) / 2:.3f}" if ends else "")
     say("\n" + pandas.DataFrame(table).to_string(index=False))
 
 
@@ -1451,9 +1500,9 @@ def load_model(name, device, dtype, seed):
     With gradient checkpointing on a GPU. A model that this file would sample wrongly is refused: the
     sampler's cache holds every token in the slot of its position, and log-probs are read by `head(hidden)`,
     which is right for plain causal transformers only."""
-    options = {"dtype": getattr(torch, dtype), "attn_implementation": "laser"}
     with explained(f"Cannot load the model {name} (ERROR); give a hub id, the folder of a whole model or a "
                    ".json architecture, and check the network."):
+        options = {"dtype": getattr(torch, dtype), "attn_implementation": "laser"}
         c = architecture(name)
         torch.manual_seed(seed_of("weights", seed))
         try:
@@ -1709,7 +1758,7 @@ def choose_device(wanted):
     kind, count = (kind.type, torch.accelerator.device_count()) if kind else ("cpu", 1)
     name, _, place = (kind if wanted == "auto" else wanted).partition(":")
     if name not in ("cpu", kind) or place and (WORLD > 1 or not place.isdecimal()):
-        fail(f"--device {wanted} is not here; use auto{'' if WORLD > 1 else ', cpu'} or {kind}.")
+        fail(f"--device {wanted} is not here; use one of {', '.join(dict.fromkeys(['auto', 'cpu', kind]))}.")
     if name == "cpu":
         return torch.device("cpu")
     place = int(place or os.environ.get("LOCAL_RANK", 0))
@@ -1918,7 +1967,7 @@ def explained(sentence):
     """Whatever goes wrong inside becomes this sentence, in which ERROR stands for what the exception says."""
     try:
         yield
-    except Exception as error:  # libraries raise many kinds
+    except (Exception, SystemExit) as error:  # libraries raise many kinds
         if isinstance(error, UserError) or out_of_memory(error):
             raise
         told = " ".join(f"{type(error).__name__}: {error}".split())[:160]
@@ -2009,11 +2058,12 @@ def prepare(config):
     eval_sets = {name: load_problems(name, False, config) for name in eval_names}
     step, dtype, c_ref, std, warm = 0, None, config.c_ref, None, out / "warm_start"
     if saved:
-        step, dtype, c_ref, std = read_json(saved / "laser.json", lambda stored: (int(stored["step"]), str(
-            stored["param_dtype"]), float(stored["laser"]["c_ref"]), stored["c_ref_std"]))
+        step, dtype, c_ref = read_json(saved / "laser.json", lambda stored: (
+            int(stored["step"]), str(stored["param_dtype"]), float(stored["laser"]["c_ref"])))
     elif config.resume:
         say(f"there is no checkpoint in {out} yet: its run begins again", sys.stderr)
     source = warm if warm.exists() else config.model
+    worked = load_worked(config) if config.warm_start_steps and not saved and source != warm else None
     dtype = dtype or choose_dtype(config, device)
     policy = load_policy(config, str(saved or source), device, dtype)
     model, size = policy.model, policy.model.num_parameters()
@@ -2021,13 +2071,13 @@ def prepare(config):
     eval_sets = {name: add_prompts(rows, policy, config, name) for name, rows in eval_sets.items()}
     say(f"{config.model}: {size:,} {dtype} parameters on {WORLD} × {device}; z_c is token {policy.zc}; "
         f"{len(problems)} problems; seed {config.seed}, run in {out}")
-    weights = None
-    if config.warm_start_steps and source != warm:
-        warm_start(policy, problems, config)
-        weights = {name: x.detach().clone() for name, x in model.named_parameters()}  # written below
+    if worked:
+        worked = add_prompts(worked, policy, config, "the warm start")
     if WORLD > 1 or device.type not in SHARED_MEMORY and dtype == "float32":
         join(device)
         shard(model)
+    if worked:
+        warm_start(policy, worked, config)
     optimizer = make_optimizer(model, config.lr, config.weight_decay)
     if saved and step:  # at step 0 there are no moments, and torch, asked for some, takes a step
         with explained(DAMAGED.format(saved)):
@@ -2037,13 +2087,10 @@ def prepare(config):
     report_c_ref(c_ref, std, config)
 
     transformers.utils.logging.disable_progress_bar()  # one for every file saved would tear our own bar
-    if not lock:
-        lock = take_lock(out)
-        refuse_used(out)  # another run may have begun there meanwhile
+    lock = lock or take_lock(out, fresh=True)  # another run may have begun there meanwhile
     write_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
-    if weights and RANK == 0:
-        replace_folder(warm, lambda folder: (model.save_pretrained(folder, state_dict=weights),
-                                             policy.tokenizer.save_pretrained(folder)))
+    if worked:
+        save_model(policy, warm)
     meet()
     reference = None
     if config.kl or config.exact_reference:  # the starting model, frozen
@@ -2060,17 +2107,18 @@ def prepare(config):
     return types.SimpleNamespace(
         policy=policy._replace(c_ref=c_ref), optimizer=optimizer, reference=reference, problems=problems,
         eval_sets=eval_sets, first_step=step, saved_step=step if saved else None, results=results,
-        c_ref_std=std, out=out, lock=lock, tracker=tracker)
+        out=out, lock=lock, tracker=tracker)
 
 
-def default_out(model):
-    return f"runs/{Path(model).stem if model.endswith('.json') else Path(model).name}"
+def folder_of(config):
+    name = Path(config.model).name.removesuffix(".json")
+    return Path(config.out or ("runs/eval-" if config.eval_only else "runs/") + name)
 
 
 def open_folder(config):
     """(folder, its checkpoint or None, its lock or None); refused if it holds another run, or none."""
-    out = Path(config.out or default_out(config.model))
-    if not config.resume:
+    out = folder_of(config)
+    if not config.resume and not (config.eval_only and (out / "config.json").exists()):
         refuse_used(out)
         return out, None, None
     if not (out / "config.json").exists():
@@ -2091,8 +2139,8 @@ def changed_settings(stored, config):
     return [f"--{key} {then[key]}" for key in now if key not in FREE and now[key] != then[key]]
 
 
-def take_lock(folder):
-    """Make the folder and keep it to ourselves while the returned lock lives."""
+def take_lock(folder, fresh=False):
+    """Make the folder and keep it to ourselves while the returned lock lives. `fresh`: it must be unused."""
     lock = filelock.FileLock(folder / ".lock")
     if RANK == 0:
         folder.mkdir(parents=True, exist_ok=True)
@@ -2100,12 +2148,15 @@ def take_lock(folder):
             lock.acquire(timeout=0)
         except filelock.Timeout as error:
             fail(f"Another run is writing to {folder}; wait until it ends or name another --out.", error)
+    if fresh:
+        refuse_used(folder)
     return lock
 
 
 def refuse_used(out):
     """`out` must be an empty folder, or one that can be made."""
-    used = out.exists() and (not out.is_dir() or any(path.name != ".lock" for path in out.iterdir()))
+    ours = {".lock", "config.json.new"}  # what a run leaves that a full disk has ended as it began
+    used = out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - ours)
     if RANK == 0 and used:
         fail(f"{out} is not empty; continue its run with --resume or name another folder with --out.")
     there = next(path for path in (out, *out.absolute().parents) if path.exists())
@@ -2139,23 +2190,33 @@ def save(run, step, config):
     if all_reduce(torch.tensor(broken, device=model.device)):
         fail(f"The weights are no longer finite after step {step}, so they are not saved; start again with a "
              "lower --lr and another --out, or with the last checkpoint as --model.")
-    weights, names = None, dict(model.named_parameters())  # tied weights have one name here
-    if isinstance(model, FSDPModule):
-        weights = sharded_state.get_model_state_dict(model, options=WHOLE)
-        weights = {name: x for name, x in weights.items() if name in names}
     moments = sharded_state.get_optimizer_state_dict(model, run.optimizer, options=WHOLE)
     lasting = {key: getattr(config, key) for key in LASTING} | {"token": policy.zc, "c_ref": policy.c_ref}
     dtype = str(model.dtype).removeprefix("torch.")
-    metadata = {"step": step, "c_ref_std": run.c_ref_std, "param_dtype": dtype, "laser": lasting}
+    metadata = {"step": step, "param_dtype": dtype, "laser": lasting}
+
+    def beside(folder):
+        (folder / "laser.json").write_text(json.dumps(metadata, indent=1), "utf-8")
+        torch.save({"optimizer": moments}, folder / "trainer.pt")
+
+    save_model(policy, run.out / "checkpoint", beside)
+
+
+def save_model(policy, final, beside=lambda folder: None):
+    """Replace the folder `final`: model and tokenizer as transformers reads them, and what `beside` adds."""
+    model, weights = policy.model, None
+    if isinstance(model, FSDPModule):
+        names = dict(model.named_parameters())  # tied weights have one name here
+        weights = sharded_state.get_model_state_dict(model, options=WHOLE)
+        weights = {name: x for name, x in weights.items() if name in names}
 
     def write(folder):
         model.save_pretrained(folder, state_dict=weights)
         policy.tokenizer.save_pretrained(folder)
-        (folder / "laser.json").write_text(json.dumps(metadata, indent=1), "utf-8")
-        torch.save({"optimizer": moments}, folder / "trainer.pt")
+        beside(folder)
 
     if RANK == 0:
-        replace_folder(run.out / "checkpoint", write)
+        replace_folder(final, write)
 
 
 def restore(model, optimizer, path):
@@ -2244,12 +2305,13 @@ def score_file(config):
     if out.exists():
         fail(f"{out} exists; name another file with --out.")
     with explained(f"Cannot read {config.score} (ERROR); give a jsonl file with problem and response."):
-        text = Path(config.score).read_text("utf-8")
+        text = Path(config.score).read_text("utf-8-sig")
         rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         problems, texts = ([row[key] for row in rows] for key in ("problem", "response"))
         "".join(problems + texts).encode()  # raises unless all of it is text
         if not rows or not all(problems):
             raise ValueError("no rows, or an empty problem")
+    out.parent.mkdir(parents=True, exist_ok=True)
     policy = load_grader(config)
     prompts = encode_prompts(policy, [{"problem": problem} for problem in problems], config)
     if not all(prompts):
@@ -2257,6 +2319,12 @@ def score_file(config):
     responses = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
     for ids, row in zip(responses, rows):
         ids.append(row["last_token"] if row.get("last_token") in policy.eos_ids else policy.eos_ids[0])
+    check_reach(policy, config.score, max(len(x) + len(y) for x, y in zip(prompts, responses)))
+    other = sum(len(ids) != row.get("tokens", len(ids)) and row.get("complete") is not False
+                for ids, row in zip(responses, rows))
+    if other:
+        say(f"{other} of {len(rows)} responses encode to other tokens than were sampled (special tokens are "
+            "not in the text): their self-rewards may differ from the sampler's", sys.stderr)
     _, logp_zc = score(policy.model, prompts, responses, policy.zc, config)
     values = zip(logp_zc.tolist(), self_reward_of(logp_zc, policy.c_ref, config).tolist())
     for row, (at_zc, value) in zip(rows, values):
@@ -2268,23 +2336,22 @@ def score_file(config):
 
 def evaluate_only(config):
     """The benchmark table of a trained model. Finished problems are kept in --out: it goes on there."""
-    out = Path(config.out or f"runs/eval-{Path(config.model).name}")
-    if not (out / "config.json").exists():
-        refuse_used(out)
-    elif changed := changed_settings(out / "config.json", config):
-        fail(f"{out} holds something else than this evaluation ({', '.join(changed)}); name another --out.")
     if WORLD > 1:
         join(choose_device(config.device))
+    out, _, lock = open_folder(config)
+    begun = (out / "config.json").stat().st_mtime if lock else math.inf
+    if any(path.stat().st_mtime > begun for path in Path(config.model).glob("*")):
+        fail(f"{config.model} has changed since its evaluation in {out} began; name another --out.")
     stored = Path(config.model) / "laser.json"
     step = read_json(stored, lambda metadata: int(metadata["step"])) if stored.exists() else 0
-    if any(row["step"] != step for row in cut_log(out / "samples.jsonl")):
-        fail(f"{out} holds the evaluation of another step of {config.model}; name another folder with --out.")
     policy = load_grader(config)
     sets = {name: load_problems(name, False, config) for name in config.eval_data}
     sets = {name: add_prompts(rows, policy, config, name) for name, rows in sets.items()}
+    if not lock:
+        lock = take_lock(out, fresh=True)
+        write_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
     run = types.SimpleNamespace(policy=policy, eval_sets=sets, reference=None, results=[], tracker=None,
-                                out=out, lock=take_lock(out))
-    write_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
+                                out=out, lock=lock)
     write_text(out / "eval.jsonl", "")
     evaluate(run, step, config)
     rows = list(run.results)
@@ -2316,18 +2383,15 @@ def check(config):
         if get_origin(hint) is Annotated and not hint.__metadata__[0](value):
             fail(f"--{name} must be {hint.__metadata__[1]}.")
     tasks = (config.ask is not None) + bool(config.score) + config.eval_only
-    training, warming = not tasks, config.warm_start_steps > 0
+    training = not tasks
     solutions = min(config.prompts_per_step, 32) * config.group_size
     with explained(f"--template_kwargs {config.template_kwargs} is no JSON object (ERROR); mend it."):
-        dict(json.loads(config.template_kwargs))
+        dict(**json.loads(config.template_kwargs))
     with explained(f"--date {config.date} is no day (ERROR); write it as 2026-01-31."):
         datetime.date.fromisoformat(config.date or "2026-01-31")
     reward_function(config)  # can it be imported?
     wrong = [
-        (config.temperature > 100, "--temperature must be at most 100."),
-        (config.clip_low in (0, 1), "--clip_low must lie between 0 and 1."),
-        (config.c_ref is not None and not -math.inf < config.c_ref < 0,
-         "--c_ref is a log-probability: it must be negative."),
+        (not config.eval_data, "--eval_data is empty; name a data set, or drop it."),
         (config.self_loss == "ce" and config.exact_reference,
          "--self_loss ce grades by π(z_c) itself and has no reference; drop --exact_reference."),
         (tasks and config.exact_reference,
@@ -2340,10 +2404,8 @@ def check(config):
         (training and solutions < WORLD, f"{WORLD} processes need more solutions; raise --prompts_per_step."),
         (training and config.steps > 0 and config.temperature == 0,
          "--temperature 0 samples G equal solutions; training needs more than 0."),
-        (warming and config.data not in PAIRS,
-         "--warm_start_steps needs worked solutions, which only --data pairs has; set it to 0."),
-        (warming and not config.model.endswith(".json"),
-         "--warm_start_steps is for random weights; set it to 0 for a trained model."),
+        (config.warm_start_data and not config.warm_start_steps,
+         "--warm_start_data needs --warm_start_steps; give their number, too."),
         (config.track and importlib.util.find_spec(config.track) is None,
          f"--track {config.track} needs that package: pip install {config.track}, or drop the flag."),
     ]
@@ -2360,16 +2422,20 @@ def parse(arguments):
 
     parser = HfArgumentParser(Config, prog="laser.py", description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.error = refuse
+    takes_list = {f.name: f.default_factory is not dataclasses.MISSING for f in dataclasses.fields(Config)}
 
     def reading(*layers):
         """The flags, over the settings of the layers (source, values), of which later ones win."""
         for source, values in layers:  # argparse reads words that are defaults as it reads flags
-            values = {key: x for key, x in values.items() if x is not None}
-            words = {key: [*map(str, x)] if isinstance(x, list) else str(x) for key, x in values.items()}
-            words |= {key: json.dumps(x) for key, x in values.items() if isinstance(x, dict)}
-            unknown = sorted(set(words) - {f.name for f in dataclasses.fields(Config)})
-            if unknown:
-                fail(f"In {source}: there is no setting {', '.join(unknown)}; see --help.")
+            words = {}
+            for key, x in values.items():
+                if key not in takes_list:
+                    fail(f"In {source}: there is no setting {key}; see --help.")
+                if isinstance(x, list) and not takes_list[key]:
+                    fail(f"In {source}: {key} takes one value, not a list.")
+                x = json.dumps(x) if isinstance(x, dict) else x
+                if x is not None:
+                    words[key] = [*map(str, x if isinstance(x, list) else [x])] if takes_list[key] else str(x)
             parser.set_defaults(**words)
             try:
                 parser.parse_args(arguments)
@@ -2382,8 +2448,8 @@ def parse(arguments):
         with explained(f"Cannot read {flags.config} (ERROR); give a yaml or json file of settings."):
             own = [(flags.config, dict(yaml.safe_load(Path(flags.config).read_text("utf-8"))))]
     flags = reading(*own)  # which may name the model and the folder
-    stored = Path(flags.out or default_out(flags.model)) / "config.json"
-    if flags.resume and stored.exists():
+    stored = folder_of(flags) / "config.json"
+    if (flags.resume or flags.eval_only) and stored.exists():
         flags = reading((stored, read_json(stored)), *own)  # what is left open is as the run was started
     else:
         source = Path(flags.model) if flags.model.endswith(".json") else Path(flags.model) / "laser.json"
@@ -2448,7 +2514,7 @@ def main(arguments=None):
         if out_of_memory(error):
             rows = config.sample_rows or "chosen from free memory"
             error = (f"The memory is full; lower --micro_batch_tokens (now {config.micro_batch_tokens}), or "
-                     f"--sample_rows (now {rows}) if it happened while sampling.")
+                     f"--sample_rows (now {rows}) if it happened while sampling, or take a smaller --model.")
         elif isinstance(error, OSError):
             error = f"{type(error).__name__}: {error}; check the path, its permissions, the room on the disk."
         elif not isinstance(error, UserError):

@@ -926,6 +926,9 @@ def test_load_problems__reads_answers_as_written_and_counts_rows_without_one(tmp
 
 @pytest.mark.parametrize("content, words", [("", "no problems|no problem column|Cannot read"), ('{"a": 1}\n', "problem column"),
                                             ('{"problem": "x"}\n', "answer column"), ("{not json", "Cannot read"),
+                                            ('{"problem": "\\ud800", "answer": 1}', "no problem in text"),
+                                            ('{"problem": " ", "answer": 1}', "no problem in text"), ("[]", "0 rows"),
+                                            ('{"problem": "x", "answer": %s1%s}' % ("[" * 900, "]" * 900), "Cannot read"),
                                             (b'{"problem": "\xe9", "answer": "1"}', "utf-8")])
 def test_load_problems__bad_data_gets_one_sentence(content, words, tmp_path):
     (tmp_path / "bad.jsonl").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -1016,7 +1019,7 @@ def test_load_problems__golds_that_teach_nothing_are_dropped_and_counted(tmp_pat
     assert "2 problems, all rows; 6 of 8 rows dropped: no problem or no checkable answer" in streams.out
     assert "1 of 2 answers" in streams.err and "guessing earns half" in streams.err
     (tmp_path / "b.json").write_text(json.dumps([{"problem": "p", "answer": "proof"}]))
-    with pytest.raises(laser.UserError, match="no problem with a checkable answer"):
+    with pytest.raises(laser.UserError, match="no problem in text with a checkable answer"):
         laser.load_problems(str(tmp_path / "b.json"), True, Config())
 
 
@@ -1024,6 +1027,74 @@ def test_load_problems__golds_that_teach_nothing_are_dropped_and_counted(tmp_pat
     (70, "70"), ("We add.\n#### 1,234", "1,234"), ("so \\boxed{\\frac{1}{2}}.", "\\frac{1}{2}"), ([3, "4"], "3, 4"), (" x ", "x")])
 def test_gold_answer__by_kind(value, expected):
     assert laser.gold_answer(value) == expected
+
+
+# ------------------------------------------------------------------------------------------------------ warm start
+
+
+def test_load_worked__rows_with_a_solution_are_counted_and_the_rest_is_refused(tmp_path, capsys):
+    (tmp_path / "w.json").write_text(json.dumps([
+        {"problem": "1+1?", "solution": "It is 2."}, {"problem": "", "solution": "x"}, {"problem": "2+2?", "solution": None},
+        {"problem": [{"role": "user", "content": "3+3?"}], "solution": "6"}]))
+    rows = laser.load_worked(Config(data="elsewhere", warm_start_data=str(tmp_path / "w.json")))
+    assert [(row["problem"], row["solution"], "messages" in row) for row in rows] == [("1+1?", "It is 2.", False), ("3+3?", "6", True)]
+    assert "2 of 4 rows have a solution to imitate" in capsys.readouterr().out
+    (tmp_path / "n.json").write_text('[{"problem": "1+1?", "answer": "2"}]')
+    with pytest.raises(laser.UserError, match="no `solution` column of text"):
+        laser.load_worked(Config(data=str(tmp_path / "n.json")))
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_warm_start__takes_the_steps_of_cross_entropy_by_hand_however_they_are_cut(template, tmp_path):
+    tokenizer = byte_tokenizer(tmp_path)
+    tokenizer.chat_template = tokenizer.chat_template if template else None
+    rows = [{"problem": f"{a}+{b}?", "solution": f"{a + b}" * a} for a in (1, 2, 3) for b in (4, 5)]
+    rows = [{**row, "prompt": tokenizer(row["problem"])["input_ids"]} for row in rows]
+    trained = []
+    for budget in (1, 10**6):
+        policy = laser.Policy(tiny_model(vocabulary=300), tokenizer, [2], 5, None)
+        laser.warm_start(policy, rows, Config(warm_start_steps=3, warm_start_batch=4, warm_start_lr=1e-2, micro_batch_tokens=budget,
+                                              max_response_tokens=9))
+        trained.append(policy.model.state_dict())
+    model, drawn = tiny_model(vocabulary=300), random.Random(laser.seed_of("warm start", 0))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.01)
+    for step in range(3):
+        optimizer.param_groups[0]["lr"] = 1e-2 * (3 - step) / 3
+        losses = []
+        for i in drawn.sample(range(6), 4):
+            document = tokenizer(rows[i]["solution"])["input_ids"] + [2] + ([] if template else rows[i - 1]["prompt"][:1])
+            start, ids = len(rows[i]["prompt"]), torch.tensor([rows[i]["prompt"] + document])
+            losses.append(F.cross_entropy(model(ids).logits[0, start - 1 : -1], ids[0, start:], reduction="none"))
+        optimizer.zero_grad()
+        torch.cat(losses).mean().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    for name, weight in model.state_dict().items():
+        assert all(torch.allclose(weight, other[name], atol=2e-5) for other in trained), name
+
+
+def test_warm_start__of_a_chat_model_on_a_file_is_saved_and_resumed(tmp_path, capsys):
+    """The cold start of a pretrained model: its own chat template, worked solutions from a file, long ones left out."""
+    folder = tmp_path / "chat"
+    byte_tokenizer(folder)
+    tiny_model(vocabulary=300).save_pretrained(folder)
+    rows = laser.pair_problems("pairs", 40)
+    (tmp_path / "w.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {**rows[0], "solution": "5" * 99}]))
+    command = ["--model", folder, "--data", "pairs", "--warm_start_data", tmp_path / "w.jsonl", "--warm_start_steps", 60, "--warm_start_batch", 8,
+               "--warm_start_lr", 1e-2, "--prompt_suffix", "", "--max_response_tokens", 30, "--prompts_per_step", 4, "--group_size", 4,
+               "--eval_every", 0, "--beta", 0.3, "--out", tmp_path / "run"]
+    assert here(*command, "--steps", 0) == 0
+    printed = capsys.readouterr().out
+    assert "41 of 41 rows have a solution" in printed and "1 of 41 worked solutions dropped, longer than --max_response_tokens 30" in printed
+    likely = []
+    for place in (folder, tmp_path / "run" / "warm_start"):
+        policy = laser.load_policy(Config(), str(place), torch.device("cpu"), "float32")
+        prompts = laser.encode_prompts(policy, rows, Config(prompt_suffix=""))
+        texts = [ids + [0] for ids in policy.tokenizer([row["solution"] for row in rows])["input_ids"]]
+        likely.append(laser.score(policy.model, prompts, texts, 3, Config())[0].sum().item() / sum(map(len, texts)))
+    assert likely[0] < -5 and likely[1] > -1.5  # nats a token
+    assert here(*command, "--steps", 1, "--resume") == 0
+    assert lines(tmp_path / "run" / "metrics.jsonl")[0]["complete"] > 0.5  # it has learnt to end
 
 
 def byte_tokenizer(folder):
@@ -1457,8 +1528,11 @@ def test_choose_device__names_what_is_here(kind, monkeypatch):
         laser.choose_device("auto")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(laser, "WORLD", 2)
-    with pytest.raises(laser.UserError, match=f"use auto or {kind}"):  # all processes on one
+    with pytest.raises(laser.UserError, match=f"use one of auto, cpu, {kind}"):  # all processes on one
         laser.choose_device(f"{kind}:0")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
+    with pytest.raises(laser.UserError, match="use one of auto, cpu[.]"):
+        laser.choose_device(kind)
 
 
 # ------------------------------------------------------------------------------------------ several processes
@@ -1875,6 +1949,34 @@ def test_score_file__of_given_responses_is_what_was_read_when_they_were_drawn(fi
     assert laser.main(command) == 2 and "exists" in capsys.readouterr().err
 
 
+def test_score_file__counts_responses_that_encode_otherwise_and_names_what_is_too_long(finished, tmp_path, capsys):
+    rows = [{"problem": "1 2:3=", "response": "1+2=3", "tokens": n} for n in (6, 7)] + [{"problem": "1 2:3=", "response": "1+2=3"}]
+    (tmp_path / "r.jsonl").write_text("\ufeff" + "".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    command = ["--model", finished[0] / "checkpoint", "--score", tmp_path / "r.jsonl", "--out", tmp_path / "new" / "s.jsonl"]
+    assert here(*command) == 0 and "1 of 3 responses encode to other tokens" in capsys.readouterr().err
+    assert len({row["self_reward"] for row in lines(tmp_path / "new" / "s.jsonl")}) == 1
+    (tmp_path / "r.jsonl").write_text(json.dumps({"problem": "1 2:3=", "response": "1" * 600}))
+    command[-1] = tmp_path / "long.jsonl"
+    assert here(*command) == 2 and "positions end at 512" in capsys.readouterr().err and not (tmp_path / "long.jsonl").exists()
+
+
+def test_evaluate_only__goes_on_another_day_with_the_day_it_began(finished, tmp_path, capsys):
+    model = tmp_path / "released"  # as the checkpoints of others, which store no day
+    shutil.copytree(finished[0] / "checkpoint", model)
+    stored = json.loads((model / "laser.json").read_text())["laser"]
+    (model / "laser.json").unlink()
+    (tmp_path / "a.jsonl").write_text(json.dumps(laser.pair_problems("pairs-heldout", 1)[0]))
+    command = ["--model", model, "--eval_only", "--eval_data", tmp_path / "a.jsonl", "--n", 2, "--token", stored["token"], "--c_ref",
+               stored["c_ref"], "--max_response_tokens", 9, "--out", tmp_path / "e"]
+    assert here(*command) == 0
+    config = tmp_path / "e" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "date": "2001-09-09"}))
+    assert here(*command) == 0 and here(*command, "--date", "2024-02-29") == 2
+    weights = model / "model.safetensors"
+    os.utime(weights, (time.time() + 5, time.time() + 5))  # other weights at the same place
+    assert here(*command) == 2 and "has changed since" in capsys.readouterr().err
+
+
 def test_evaluate_only__the_table_of_several_sets_has_their_mean(finished, tmp_path, capsys):
     command = ["--model", finished[0] / "checkpoint", "--eval_only", "--eval_data", "pairs-heldout", "pairs-hard", "--n", 2, "--out", tmp_path / "e"]
     assert here(*command) == 0
@@ -1962,7 +2064,11 @@ def test_parse__config_file_stands_between_the_model_file_and_the_flags(tmp_path
     config = laser.parse(["--config", str(file), "--group-size", "4"])
     assert (config.lr, config.group_size, config.balanced, config.eval_data) == (1e-3, 4, False, ["pairs-hard"])
     assert config.steps == laser.parse([]).steps
+    file.write_text("eval_data: pairs-hard\ntemplate_kwargs: {a: 1}\nend_token: 7\n")
+    config = laser.parse(["--config", str(file)])
+    assert (config.eval_data, config.template_kwargs, config.end_token) == (["pairs-hard"], '{"a": 1}', ["7"])
     for text, words in (("lr: fast", "mine.yaml: Argument --lr: invalid float"), ("learning_rate: 1", "no setting learning_rate"),
+                        ("lr: [1]", "lr takes one value"), ("lr: {a: 1}", "invalid float"), ("1: 2", "no setting 1"), ("[a]: 2", "Cannot read"),
                         ("self_loss: mae", "--self_loss must be one of mse, ce"), ("- 1", "Cannot read"), ("a: [", "Cannot read")):
         file.write_text(text)
         assert here("--config", file) == 2 and words in capsys.readouterr().err
@@ -2041,13 +2147,15 @@ def test_main__trains_where_windows_lacks_what_unix_has(tmp_path):
 
 def test_reward_function__of_the_user_takes_the_place_of_the_verifier(tmp_path, monkeypatch, capsys):
     (tmp_path / "judge.py").write_text("def short(response, gold): return 1 / (1 + len(response))\n"
-                                       "def wild(response, gold): return 7\ndef broken(response, gold): return 1 / 0\n")
+                                       "def wild(response, gold): return 7\ndef broken(response, gold): return 1 / 0\n"
+                                       "def leaves(response, gold): raise SystemExit\n")
     monkeypatch.chdir(tmp_path)
     config = Config(reward="judge:short")
     complete = torch.tensor([True, True, False])
     got = laser.verify(["abc", "", "abc"], [{"answer": "x"}] * 3, complete, config)
     assert got.tolist() == [0.25, 1, 0]
-    for name, words in (("judge:wild", "returned 7.0; it must return"), ("judge:broken", "failed .ZeroDivisionError")):
+    for name, words in (("judge:wild", "returned 7.0; it must return"), ("judge:broken", "failed .ZeroDivisionError"),
+                        ("judge:leaves", "failed .SystemExit")):
         with pytest.raises(laser.UserError, match=words):
             laser.verify(["abc"], [{"answer": "x"}], complete[:1], Config(reward=name))
     assert here(*FAST, "--reward", "judge:nothing", "--out", "o") == 2 and "cannot be imported" in capsys.readouterr().err
@@ -2062,17 +2170,20 @@ BAD = {
     "unknown token": ["--token", "<zc>"], "eos": ["--token", "1"], "no model": ["--model", "nowhere.json"],
     "nothing to resume": ["--resume"], "contradiction": ["--exact_reference", "--c_ref", "-8"], "loss": ["--self_loss", "mae"],
     "positive c_ref": ["--c_ref", "3"], "greedy": ["--temperature", "0"], "long prompts": ["--max_prompt_tokens", "2"],
-    "warm start of a hub model": ["--model", "Qwen2.5-7B", "--warm_start_steps", "5"], "device": ["--device", "tpu"],
+    "nothing to imitate": ["--warm_start_data", "nowhere.jsonl"], "never imitated": ["--warm_start_data", "pairs", "--warm_start_steps", "0"],
+    "long solutions": ["--max_response_tokens", "5"], "no evaluation data": ["--config", "empty.yaml"], "device": ["--device", "tpu"],
     "said by the model": ["--token", "="], "two tasks": ["--ask", "x", "--score", "y", "--warm_start_steps", "0"],
     "blank": ["--ask", " ", "--warm_start_steps", "0"], "nothing to score": ["--score=", "--warm_start_steps", "0"],
-    "template": ["--template_kwargs", "[1"], "no day": ["--date", "tomorrow"], "no function": ["--reward", "verify"],
-    "hot": ["--temperature", "1e300"], "endless token": ["--token", "9" * 50], "positions": ["--max_response_tokens", "500"],
+    "template": ["--template_kwargs", "[1"], "list": ["--template_kwargs", "[]"], "no day": ["--date", "tomorrow"], "no function": ["--reward", "verify"],
+    "hot": ["--temperature", "1e300"], "cold": ["--temperature", "1e-40"], "huge": ["--clip_high", "1e300"], "constant": ["--reward", "math:pi"],
+    "endless token": ["--token", "9" * 50], "positions": ["--max_response_tokens", "500"],
 }
 
 
 @pytest.mark.parametrize("flags", BAD.values(), ids=BAD)
 def test_main__bad_input_gets_one_sentence_and_leaves_nothing(flags, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    Path("empty.yaml").write_text("eval_data: []\n")
     assert laser.main([*FAST, "--out", "out", *flags]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("laser.py: ") and error.endswith(".") and len(error) < 400
