@@ -152,7 +152,7 @@ class Config:
     clip_high: Positive = knob(0.2, "ε_high of the PPO clip")
     kl: NotNegative = knob(0.0, "weight of the KL to a frozen reference model")
     grad_clip: Positive = knob(1.0, "largest gradient norm")
-    micro_batch_tokens: AtLeastOne = knob(16384, "padded tokens in one pass; lower it if memory runs out")
+    micro_batch_tokens: Count = knob(0, "padded tokens in one pass (0: 16384, 2048 on a CPU)")
 
     # evaluation and output
     eval_every: Count = knob(200, "evaluate every this many steps besides first and last (0: never)")
@@ -218,18 +218,15 @@ def train(run, config, stop=()):
 
 
 def training_step(policy, optimizer, problems, step, config, reference=None):
-    """Sample, verify, score, update: (figures for metrics.jsonl, problem, text, reward and self-reward of
-    each).
+    """Sample, verify, score, update: (figures, and of each solution problem, text, reward, self-reward).
 
     problems: P rows with `problem`, `answer` and `prompt`, its token ids. `reference`: the frozen starting
-    model, for --kl and --exact_reference. Every process holds all B solutions; sampling and passes are shared
-    out."""
+    model, for --kl and --exact_reference. All processes hold all B solutions and share the passes out."""
     G, lap = config.group_size, stopwatch()
     seconds = {}
 
     # 1. Sample G solutions to each problem. After the last token of each, the sampler reads log π(z_c|x,y).
-    #    The uniform number u of each token is fixed in advance: batching and devices do not change what is
-    #    drawn.
+    #    Each token's uniform number u is fixed in advance: batching and devices do not change the draws.
     prompts = [row["prompt"] for row in problems]
     u = uniforms(len(prompts) * G, config.max_response_tokens, "train", config.seed, step)
     solutions = sample_together(policy, prompts, G, u, config)
@@ -385,9 +382,8 @@ def sample(model, prompts, group_size, u, eos_ids, zc, temperature=1.0, max_rows
             started += len(new.solution)
             running += len(new.solution)
 
-        # 2. Rows whose newest token is EOS read z_c, all others draw. Rows that were done before this step
-        #    may linger: the same token at the same position gives the same log π(z_c), and what they draw is
-        #    dropped.
+        # 2. Rows whose newest token is EOS read z_c, all others draw. Rows that were done before may linger:
+        #    the same token at the same position gives the same log π(z_c), and what they draw is dropped.
         i = rows.solution
         logp = logits.float().log_softmax(-1)
         logp_zc[i] = torch.where(rows.ended, logp[:, zc], logp_zc[i])
@@ -427,8 +423,7 @@ def prefill(model, cache, prompts, group_size, waiting):
     """Start the solutions `waiting` (a range), or as many as one pass holds: (Rows, first logits (R, V)).
 
     A prompt runs once for all its solutions that start now. Prompts are padded on the right, where a causal
-    model's real tokens cannot see it; the solutions' tokens then overwrite the padding's slots in the
-    cache."""
+    model's real tokens cannot see it; the solutions' tokens then take the padding's slots in the cache."""
     first = waiting.start // group_size
     last = (waiting.stop - 1) // group_size
     batch = prompts[first : last + 1]
@@ -466,8 +461,7 @@ def draw(logp, u, temperature):
 def advance(model, cache, rows, look):
     """Run the newest token of every row through the model: the logits (R, V) of what follows it.
 
-    Only on a `look` the device is asked how long the longest row is; else the cache takes one slot more than
-    before."""
+    Only on a `look` the device is asked how long the longest row is; else the cache takes one slot more."""
     cache.prepare(rows.position, look)
     ids, positions = rows.last[:, None], rows.position[:, None]
     output = model.base_model(
@@ -524,7 +518,7 @@ def score(model, prompts, responses, zc, config):
     T = max(map(len, responses))
     logps = torch.zeros(len(prompts), T, device=model.device)
     logp_zc = torch.zeros(len(prompts), device=model.device)
-    micro = micro_batches(prompts, responses, config.micro_batch_tokens)
+    micro = micro_batches(prompts, responses, model.device, config)
     for rows in rank_share(micro):
         x = [prompts[i] for i in rows]
         y = [responses[i] for i in rows]
@@ -559,8 +553,7 @@ def self_reward_of(logp_zc, c_ref, config):
 
 
 def log_partition(c_ref, beta):
-    """log Z = log(1 + e^c_ref (e^(1/β) − 1)), nats, > 0: only the true verdict is rewarded, only its term
-    tilts.
+    """log Z = log(1 + e^c_ref (e^(1/β) − 1)), nats, > 0: only the true verdict's term is tilted.
 
     With c_ref = −23 (Qwen2.5) and β = 0.1 it is 2e-6. It stops being ≈ 0 when c_ref + 1/β comes near 0: then
     r_s = 1 would ask for more probability than there is, and the run warns. A small model, whose unused
@@ -587,9 +580,8 @@ def group_advantages(rewards, group_size):
 def mix_advantages(advantages, self_rewards, complete, group_size, tau, min_std):
     """(1 − τ) A_v + τ A_s, with A_s of the self-rewards clipped to [0, 1] (paper, section 3.4). All (B,).
 
-    self_rewards are unclipped; that of a cut solution (complete False) counts as 0. Where those of a group
-    have a std ≤ min_std they do not tell solutions apart, dividing by it would only amplify noise: A_v stands
-    alone."""
+    self_rewards are unclipped; that of a cut solution (complete False) counts as 0. Where a group's have a
+    std ≤ min_std they tell nothing apart, and dividing by it would amplify noise: A_v stands alone."""
     clipped = self_rewards.clamp(0, 1)
     clipped = torch.where(complete, clipped, 0.0)
     std = clipped.reshape(-1, group_size).std(1)
@@ -600,8 +592,7 @@ def mix_advantages(advantages, self_rewards, complete, group_size, tau, min_std)
 
 
 def policy_loss(logps, old_logps, advantages, mask, clip_low, clip_high, total):
-    """PPO's clipped objective, negated: a scalar, the sum over tokens divided by `total`, those of the whole
-    step.
+    """PPO's clipped objective, negated: the sum over tokens by `total`, those of the whole step; a scalar.
 
     logps, old_logps (B, T); advantages (B,), the same for all tokens of a solution; mask (B, T) True on
     response tokens, EOS included: it is a decision of the policy like any other."""
@@ -622,8 +613,7 @@ def importance_ratio(logps, old_logps, mask):
 
 
 def class_weights(rewards, complete, balanced=True):
-    """The paper's w, (B,): N/(2 N_c) for right and N/(2 N_i) for wrong ones of N = N_c + N_i complete
-    solutions.
+    """The paper's w, (B,): N/(2 N_c) for right, N/(2 N_i) for wrong ones of N = N_c + N_i complete ones.
 
     So both classes weigh half, and calling everything wrong does not pay when most are. Cut solutions weigh
     0; all others 1 if not `balanced`."""
@@ -638,8 +628,7 @@ def class_weights(rewards, complete, balanced=True):
 
 
 def self_reward_loss(self_rewards, rewards, weights, total):
-    """1/(N_c+N_i) Σ w (r_s − r_v)² over complete solutions, unclipped r_s, all (B,) (paper, equation 10):
-    scalar.
+    """1/(N_c+N_i) Σ w (r_s − r_v)² of complete solutions, unclipped r_s, all (B,) (paper, eq. 10): scalar.
 
     weights: `class_weights` over the whole step, 0 where cut; total: N_c + N_i of the whole step."""
     error = torch.where(weights > 0, self_rewards - rewards, 0.0)
@@ -693,13 +682,12 @@ class Batch(NamedTuple):
 
 
 def update(policy, optimizer, batch, alpha, config):
-    """K optimizer updates (config.updates) on the solutions of a step: a dict of figures, means over the
-    updates.
+    """K optimizer updates (config.updates) on the solutions of a step: a dict of figures, their means.
 
     The joint loss is L = L_policy + α L_self (+ kl · KL), summed over micro-batches of about equal length.
     All its parts are sums over the step divided by totals of the step, so how it is split changes nothing,
-    and gradients of several processes are added. Refused if loss or gradient is not finite, before the
-    weights are touched."""
+    and gradients of several processes are added. Refused, with the weights untouched, if loss or gradient
+    is not finite."""
     policy.model.train()  # only for gradient checkpointing: `load_model` has set all dropout to 0
     n_tokens = sum(map(len, batch.responses))
     n_complete = int((batch.weights > 0).sum().clamp(min=1))
@@ -707,7 +695,7 @@ def update(policy, optimizer, batch, alpha, config):
     regression = config.self_loss == "mse"
     self_loss = self_reward_loss if regression else self_reward_cross_entropy
 
-    micro = micro_batches(batch.prompts, batch.responses, config.micro_batch_tokens)
+    micro = micro_batches(batch.prompts, batch.responses, policy.model.device, config)
     parts = [batch.take(rows) for rows in rank_share(micro)]
     old = []  # what the first update found each part's log-probs to be
     updates = []
@@ -718,8 +706,7 @@ def update(policy, optimizer, batch, alpha, config):
             logps, logp_zc = token_logps(policy.model, x, y, policy.zc, config.temperature)
             # In the first update the solutions come from exactly these weights: the old log-probs are this
             # very forward pass, detached. The ratio is exactly 1 and nothing is clipped, but its gradient is
-            # that of log π: A ∇ log π. The sampler's own log-probs differ by rounding; `logp_mismatch` keeps
-            # watch on it.
+            # A ∇ log π. The sampler's own log-probs differ by rounding, which `logp_mismatch` watches.
             if k == 0:
                 old.append(logps.detach())
             graded = self_reward(logp_zc, part.c_ref, config.beta) if regression else logp_zc
@@ -758,8 +745,7 @@ def update(policy, optimizer, batch, alpha, config):
 
 
 def verification_metrics(self_rewards, rewards):
-    """How well unclipped self-rewards tell right from wrong (rewards 0/1), both (N,) of complete solutions,
-    on a CPU.
+    """How well unclipped self-rewards tell right from wrong (rewards 0/1), both (N,) of complete ones, CPU.
 
     Above 0.5 says «right». tpr, tnr: accuracy on the right, on the wrong solutions. f1: their harmonic mean
     (the paper's self-verification F1). auroc: chance that a right solution has a higher one than a wrong one,
@@ -806,8 +792,7 @@ def vote(classes, weights, rewards, members):
 # ================================================================================= Part II: what it learns on
 # --------------------------------------------------------------------------------------- problems and prompts
 
-# name: (how many numbers, the largest). Checking a pair is one addition, finding it is a search: a grade has
-# a point.
+# name: (how many numbers, the largest). Checking a pair is one addition, finding it a search: a grade helps.
 PAIRS = {"pairs": ((4, 5), 9), "pairs-heldout": ((4, 5), 9), "pairs-hard": ((6, 6), 9)}
 
 
@@ -858,55 +843,33 @@ ANSWERS = ("answer", "final_answer", "ground_truth", "expected_answer", "reward_
            "solution")
 
 
-UNREADABLE = "Cannot read {} (ERROR); check the name, the file and the network."
+def load_problems(name, train, config, worked=False):
+    """Rows {problem, answer[, messages]}, of a built-in set, a local file or a hub data set.
 
-
-def load_problems(name, train, config):
-    """Rows {problem, answer[, messages]} of a built-in set (with `solution`), a local file or a hub data set.
-
-    Rows without a problem, or with a gold that cannot be checked, teach nothing: they are dropped and
-    counted."""
+    `worked`: {problem, solution[, messages]}, to be imitated. Rows without a problem, or with a gold that
+    cannot be checked, teach nothing: they are dropped and counted."""
     if name in PAIRS:
         return pair_problems(name, 20000 if train else 200, config.warm_start_right)
-    with explained(UNREADABLE.format(name)):
+    what, needed = ("solution", "solution to imitate") if worked else ("answer", "checkable answer")
+    with explained(f"Cannot read {name} (ERROR); check the name, the file and the network."):
         table, origin = read_table(name, train)
         problems = column_of(table, name, "problem", config.problem_column, PROBLEMS)
-        answers = column_of(table, name, "answer", config.answer_column, ANSWERS)
-        rows = [question(problem) | {"answer": gold_answer(gold)} for problem, gold in zip(problems, answers)]
-    rows = [row for row in rows if is_text(row["problem"]) and (config.reward or checkable(row["answer"]))]
-    total, kept = len(answers), f"{name}: {len(rows)} problems, {origin}"
-    if len(rows) < total:
-        kept += f"; {total - len(rows):,} of {total:,} rows dropped: no problem or no checkable answer"
-    say(kept)
-    if not rows:
-        fail(f"{name} has no problem in text with a checkable answer; give other data, or name its columns.")
-    guessed = sum(row["answer"].strip().lower() in ("yes", "no", "true", "false") for row in rows)
-    if guessed > 0.1 * len(rows):
-        say(f"warning: {guessed:,} of {len(rows):,} answers of {name} are yes, no, true or false: "
+        if worked:
+            cells = table.get("solution", [""] * len(problems))
+        else:
+            cells = map(gold_answer, column_of(table, name, "answer", config.answer_column, ANSWERS))
+        rows = [question(problem) | {what: cell} for problem, cell in zip(problems, cells)]
+    useful = is_text if worked else lambda gold: config.reward or checkable(gold)
+    kept = [row for row in rows if is_text(row["problem"]) and useful(row[what])]
+    dropped = f"; {len(rows) - len(kept):,} of {len(rows):,} rows dropped: no problem or no {needed}"
+    say(f"{name}: {len(kept)} problems, {origin}{dropped if len(kept) < len(rows) else ''}")
+    if not kept:
+        fail(f"{name} has no problem in text with a {needed}; give other data, or name its columns.")
+    guessed = sum(row[what].strip().lower() in ("yes", "no", "true", "false") for row in kept)
+    if guessed > 0.1 * len(kept):
+        say(f"warning: {guessed:,} of {len(kept):,} answers of {name} are yes, no, true or false: "
             "guessing earns half", sys.stderr)
-    return rows
-
-
-def load_worked(config):
-    """Rows {problem, solution[, messages]} for the warm start; those that lack one are dropped and counted."""
-    name = config.warm_start_data or config.data
-    if name in PAIRS:
-        return load_problems(name, True, config)
-    with explained(UNREADABLE.format(name)):
-        table, origin = read_table(name, True)
-        problems = column_of(table, name, "problem", config.problem_column, PROBLEMS)
-        solutions = table.get("solution", [None] * len(problems))
-        rows = [question(problem) | {"solution": text} for problem, text in zip(problems, solutions)]
-    worked = [row for row in rows if is_text(row["problem"]) and is_text(row["solution"])]
-    say(f"{name}: {len(worked):,} of {len(rows):,} rows have a solution to imitate, {origin}")
-    if not worked:
-        fail(f"{name} has no `solution` column of text to imitate; name --warm_start_data that has.")
-    return worked
-
-
-def is_text(x):
-    """Whether x is text, not blank, that can be written as UTF-8."""
-    return isinstance(x, str) and bool(x.strip()) and x == x.encode("utf-8", "ignore").decode()
+    return kept
 
 
 def question(cell):
@@ -917,9 +880,13 @@ def question(cell):
     return {"problem": problem, "messages": messages}
 
 
+def is_text(x):
+    """Whether x is text, not blank, that can be written as UTF-8."""
+    return isinstance(x, str) and bool(x.strip()) and x == x.encode("utf-8", "ignore").decode()
+
+
 def read_messages(cell):
-    """(messages, the problem) of a cell; the problem is "" unless they end with the user's turn, which is to
-    be answered."""
+    """(messages, the problem) of a cell; it is "" unless they end with the user's turn, to be answered."""
     if not all(isinstance(m, dict) and isinstance(m.get("content"), str) and m.get("role") for m in cell):
         return [], ""
     messages = [{"role": message["role"], "content": message["content"]} for message in cell]
@@ -1069,8 +1036,8 @@ def check_reach(policy, name, longest):
     """Refuse prompts with solutions of more tokens than the sampler follows; one more reads z_c."""
     there, why = reach(policy.model.config)
     if longest + 1 > there:
-        fail(f"The longest prompt of {name} with its solution may take {longest + 1} positions; {why} {there}: "
-             "lower --max_response_tokens or --max_prompt_tokens, or drop long rows.")
+        fail(f"A prompt of {name} with its solution may take {longest + 1} positions; {why} {there}: lower "
+             "--max_response_tokens or --max_prompt_tokens, or drop long rows.")
 
 
 # ------------------------------------------------------------------------------------------------- warm start
@@ -1079,8 +1046,7 @@ def check_reach(policy, name, longest):
 def character_tokenizer():
     """A tokenizer of printable ASCII, one token a character, for models that come without one.
 
-    A byte-level BPE without merges: `AutoTokenizer` restores it exactly from a checkpoint of any
-    architecture."""
+    A byte-level BPE without merges: `AutoTokenizer` restores it from a checkpoint of any architecture."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
@@ -1095,8 +1061,7 @@ def warm_start(policy, problems, config):
     """Imitate worked solutions: cross-entropy per token, a linearly falling rate.
 
     Random weights earn no reward, and a policy gradient has nothing to hold on to. This makes a «base model»
-    that knows the format and is often wrong, as real ones are; what it learns beyond that is the training's
-    doing."""
+    that knows the format and is often wrong, as real ones are; the rest is for LaSeR to teach."""
     model, tokenizer, eos = policy.model.train(), policy.tokenizer, policy.eos_ids[0]
     rng, rate = random.Random(seed_of("warm start", config.seed)), config.warm_start_lr
     optimizer = make_optimizer(model, rate, config.weight_decay)
@@ -1115,7 +1080,7 @@ def warm_start(policy, problems, config):
             for document, i in zip(documents, rows):  # comes after EOS, where z_c is read, is learnt
                 document += problems[i - 1]["prompt"][:1]
         total = sum(map(len, documents))
-        for part in rank_share(micro_batches(prompts, documents, config.micro_batch_tokens)):
+        for part in rank_share(micro_batches(prompts, documents, model.device, config)):
             x, y = zip(*((prompts[i], documents[i]) for i in sorted(part)))
             logps, _ = token_logps(model, x, y, eos)
             (-logps.sum() / total).backward()
@@ -1133,9 +1098,8 @@ def warm_start(policy, problems, config):
 class RunningCache(Cache):
     """Keys and values of the running rows: row i's token at position p sits in slot p, written in place.
 
-    So rows of different lengths run side by side without left padding; a mask hides the slots beyond each
-    row's own position, which hold leftovers. `kv` is one [keys, values] a layer, each (R, kv_heads, slots,
-    d)."""
+    So rows of different lengths run side by side without left padding; a mask hides what is left over in the
+    slots beyond each row's position. `kv` is one [keys, values] a layer, each (R, kv_heads, slots, d)."""
 
     def __init__(self, slots):
         super().__init__(layers=[])
@@ -1160,8 +1124,7 @@ class RunningCache(Cache):
                 pair[i] = pair[i][rows]
 
     def prepare(self, position, look):
-        """Before a step: the rows' positions. On a `look` the last slot in use is found, else it is one
-        more."""
+        """Before a step: the rows' positions. On a `look` the last slot in use is found; else one more."""
         self.used = int(position.max()) + 1 if look else min(self.used + 1, self.slots)
         self.position, self.rows = position, torch.arange(len(position), device=position.device)
 
@@ -1181,8 +1144,7 @@ def attention(module, query, key, value, attention_mask, scaling=None, **options
     """transformers' own attention, but plain matrix products for one new token or, on a CPU, short rows.
 
     query (b, heads, t, d); key, value (b, kv_heads, S, d). Query heads that share a key head simply become
-    more queries of it, so keys are never copied per head: a step of the tiny model takes three quarters of
-    the time."""
+    more queries of it, so keys are never copied per head: the tiny model's step takes 3/4 of the time."""
     b, heads, t, d = query.shape
     additive = attention_mask is None or attention_mask.is_floating_point()
     if t > (1 if query.is_cuda else 128) or not additive:
@@ -1205,11 +1167,9 @@ LOGITS_AT_A_TIME = 2**26  # numbers: 256 MiB in float32, about 440 tokens of a v
 
 
 def chosen_logps(head, hidden, targets, temperature):
-    """log softmax(head(hidden) / temperature)[targets] of hidden (N, D), targets, temperature (N,): (N,)
-    float32.
+    """log softmax(head(hidden) / temperature)[targets], (N,) float32; hidden (N, D), the others (N,).
 
-    The logits exist for one chunk at a time, and the backward pass computes them again: never N × V
-    numbers."""
+    The logits exist for a chunk at a time, and the backward pass computes them again: never N × V numbers."""
     def chunk(h, t, temp):
         logits = head(h).float() / temp[:, None]
         return logits.gather(1, t[:, None]).squeeze(1) - logits.logsumexp(-1)
@@ -1227,8 +1187,11 @@ def outside_clip(logps, old_logps, mask, clip_low, clip_high):
     return ((ratio < 1 - clip_low) | (ratio > 1 + clip_high)) & mask
 
 
-def micro_batches(prompts, responses, budget):
-    """Cut solutions into lists of indices, longest first, of at most `budget` padded tokens (or one row)."""
+def micro_batches(prompts, responses, device, config):
+    """Cut solutions into lists of indices, longest first, of so many padded tokens at most (or one row).
+
+    A GPU wants large matrices; 2,048 tokens fill the cores of a CPU, and take far less of its memory."""
+    budget = config.micro_batch_tokens or (2048 if device.type in SHARED_MEMORY else 16384)
     lengths = [len(p) + len(r) + 1 for p, r in zip(prompts, responses)]
     order, batches = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)), []
     while order:
@@ -1331,8 +1294,7 @@ def number(value):
 
 
 def solve(policy, problems, config, name="", reference=None):
-    """Sample config.eval_n solutions a problem, read their self-rewards, verify: the rows of samples.jsonl,
-    in order.
+    """Sample config.eval_n solutions a problem, read self-rewards, verify: rows of samples.jsonl, in order.
 
     Every evaluation of a run draws from the same uniform numbers, problem by problem: before and after differ
     by the model alone, and a problem's solutions do not depend on which others are asked."""
@@ -1355,11 +1317,9 @@ def solve(policy, problems, config, name="", reference=None):
 
 
 def summarise(samples, n, beta, resamples=500):
-    """The figures of samples (n a problem, side by side), each headline `x` with `x_ci`, a 95% interval: a
-    dict.
+    """The figures of samples (n a problem, side by side), headlines `x` with `x_ci`, a 95% interval: a dict.
 
-    The bootstrap resamples problems, as solutions of one problem are not independent. Undefined figures are
-    None."""
+    The bootstrap resamples problems, as solutions of one problem are not independent. None is undefined."""
     def column(key):
         return torch.tensor([row[key] or 0.0 for row in samples], dtype=torch.float64).view(-1, n)  # (P, n)
 
@@ -1426,6 +1386,11 @@ def show(run, bar, figures, rollouts, config):
         row, text, r_v, r_s = rollouts[0]
         bar.write(f"step {step}: {row['problem'][-200:]!r} → {text[-200:]!r}: reward {r_v:.2g}, "
                   f"self-reward {shown(r_s)}")
+    run.complete = figures["complete"] if run.complete is None else run.complete  # at the start
+    if figures["complete"] < run.complete - 0.2:
+        say(f"warning: at step {step} {figures['complete']:.2f} of the solutions end by themselves, "
+            f"{run.complete:.2f} at the start; hold the policy with --kl 0.1, or lower --alpha", sys.stderr)
+        run.complete = 0.0  # once is enough
     if config.rollouts_every and step % config.rollouts_every == 0:
         append_log(run.out / "rollouts.jsonl", *(
             {"step": step, "problem": row["problem"], "gold": row["answer"], "response": text, "reward": r_v,
@@ -1446,7 +1411,8 @@ def print_table(rows):
             table.append({"data": data[-24:], "step": row["step"]})
             for name in names:
                 ends = row.get(f"{name}_ci")
-                table[-1][name] = shown(row.get(name), 3) + (f" ±{(ends[1] - ends[0]) / 2:.3f}" if ends else "")
+                width = f" ±{(ends[1] - ends[0]) / 2:.3f}" if ends else ""
+                table[-1][name] = shown(row.get(name), 3) + width
     say("\n" + pandas.DataFrame(table).to_string(index=False))
 
 
@@ -1637,8 +1603,7 @@ def add_embeddings(model, rows):
 
 
 def measure_c_ref(policy, problems, config):
-    """(mean, std) of log π_ref(z_c|x,y) over solutions of the starting model, nats; a cut one is given its
-    EOS.
+    """(mean, std) of log π_ref(z_c|x,y) over the starting model's solutions, nats; cut ones are given EOS.
 
     Refused if the model says z_c in these solutions: it must be a token that means nothing yet."""
     model, zc, eos_ids = policy.model, policy.zc, policy.eos_ids
@@ -1771,8 +1736,7 @@ def choose_dtype(config, device):
     """Of weights and AdamW moments: float32 on a CPU, and on GPUs if it fits, with computation in bfloat16.
 
     float32 takes 16 bytes a parameter (weight, gradient, two moments), shared out over the processes, and 2
-    for the copy that computes; 30% are left to cache and activations. bfloat16 takes 8 and rounds
-    stochastically."""
+    for the copy that computes; 30% are left to cache and activations. bfloat16 takes 8."""
     if config.param_dtype != "auto" or device.type in SHARED_MEMORY:
         return "float32" if config.param_dtype == "auto" else config.param_dtype
     with torch.device("meta"), explained(f"Cannot load {config.model} (ERROR); check name and network."):
@@ -1829,8 +1793,7 @@ def join(device):
 def shard(model):
     """Split weights, gradients and moments over the processes (FSDP2); on a GPU, compute in bfloat16.
 
-    One process with float32 weights on a GPU comes here, too: FSDP then only keeps the bfloat16 copy that
-    computes."""
+    One process with float32 weights on a GPU comes here, too: FSDP then keeps the copy that computes."""
     for weight in model.parameters():
         dist.broadcast(weight.data, 0)  # random weights and a warm start may differ by rounding
     dtype = None if model.device.type == "cpu" else torch.bfloat16
@@ -1842,8 +1805,7 @@ def shard(model):
     for module in (*blocks, model):  # our losses are sums over the step, so gradients are added, not averaged
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)
-    # FSDP gathers weights around `forward` and around methods named to it: this one runs any function of the
-    # model so
+    # FSDP gathers weights around `forward` and methods named to it: `run` is one that runs any function so
     model.run = types.MethodType(lambda self, f, *args, **options: f(self, *args, **options), model)
     register_fsdp_forward_method(model, "run")
 
@@ -1888,12 +1850,11 @@ FIRST_STAGE = 512  # response tokens
 
 
 def sample_in_stages(model, prompts, group_size, u, *options):
-    """`sample`, with memory by need: all solutions to 512 tokens, those not ended to 1,024, and so on,
-    prefilled anew.
+    """`sample`, with memory by need: all solutions to 512 tokens, then those not ended to 1,024, and so on.
 
-    Rows take slots for their stage's length only, so many more run at a time than if each had slots for the
-    longest. The solutions are the same, as a token depends on its uniform number and what stands before it
-    only."""
+    Rows are prefilled anew for each stage and take slots for its length only, so many more run at a time than
+    if each had slots for the longest. The solutions are the same, as a token depends on nothing but its
+    uniform number and what stands before it."""
     end, (B, T) = min(FIRST_STAGE, u.size(1)), u.shape
     first = sample_as_fits(model, prompts, group_size, u[:, :end], *options)
     tokens, logps = F.pad(first.tokens, (0, T - end)), F.pad(first.logps, (0, T - end))
@@ -1975,11 +1936,10 @@ def explained(sentence):
 
 
 def replace_folder(final, write):
-    """Make or replace a folder: `write` fills a new one beside it, which is renamed into place once on the
-    disk.
+    """Make or replace a folder: `write` fills a new one beside it, renamed into place once on the disk.
 
     A kill at any moment, or a full disk, leaves the old folder or the new (`open_folder` mends a kill between
-    renames)."""
+    the renames)."""
     new, old = final.with_name(final.name + ".new"), final.with_name(final.name + ".old")
     shutil.rmtree(new, ignore_errors=True)
     try:
@@ -2063,7 +2023,9 @@ def prepare(config):
     elif config.resume:
         say(f"there is no checkpoint in {out} yet: its run begins again", sys.stderr)
     source = warm if warm.exists() else config.model
-    worked = load_worked(config) if config.warm_start_steps and not saved and source != warm else None
+    worked = None
+    if config.warm_start_steps and not saved and source != warm:
+        worked = load_problems(config.warm_start_data or config.data, True, config, worked=True)
     dtype = dtype or choose_dtype(config, device)
     policy = load_policy(config, str(saved or source), device, dtype)
     model, size = policy.model, policy.model.num_parameters()
@@ -2098,8 +2060,9 @@ def prepare(config):
         reference, _ = load_model(start, device, dtype if device.type == "cpu" else "bfloat16", config.seed)
         add_embeddings(reference, model.get_input_embeddings().weight.size(0))
         reference.requires_grad_(False)
-    for name in ("metrics", "samples", "rollouts"):
-        cut_log(out / f"{name}.jsonl", step)  # which cuts off what will be repeated
+    metrics = cut_log(out / "metrics.jsonl", step, ("complete",))  # which cuts off what will be repeated
+    for name in ("samples", "rollouts"):
+        cut_log(out / f"{name}.jsonl", step)
     results = cut_log(out / "eval.jsonl", step, ("data", "n"))
     tracker = importlib.import_module(config.track) if config.track and RANK == 0 else None
     if tracker:
@@ -2107,7 +2070,7 @@ def prepare(config):
     return types.SimpleNamespace(
         policy=policy._replace(c_ref=c_ref), optimizer=optimizer, reference=reference, problems=problems,
         eval_sets=eval_sets, first_step=step, saved_step=step if saved else None, results=results,
-        out=out, lock=lock, tracker=tracker)
+        complete=metrics[0]["complete"] if metrics else None, out=out, lock=lock, tracker=tracker)
 
 
 def folder_of(config):
@@ -2307,31 +2270,31 @@ def score_file(config):
     with explained(f"Cannot read {config.score} (ERROR); give a jsonl file with problem and response."):
         text = Path(config.score).read_text("utf-8-sig")
         rows = [json.loads(line) for line in text.split("\n") if line.strip()]
-        problems, texts = ([row[key] for row in rows] for key in ("problem", "response"))
-        "".join(problems + texts).encode()  # raises unless all of it is text
-        if not rows or not all(problems):
-            raise ValueError("no rows, or an empty problem")
+        if not all(is_text(row["problem"]) and is_text(row["response"] + ".") for row in rows):
+            raise ValueError("a problem is empty, or something is no text")
+        ended = [row for row in rows if row.get("complete") is not False]  # after a cut one nothing is read
+        if not ended:
+            raise ValueError("it has no complete response")
     out.parent.mkdir(parents=True, exist_ok=True)
     policy = load_grader(config)
-    prompts = encode_prompts(policy, [{"problem": problem} for problem in problems], config)
+    prompts = encode_prompts(policy, ended, config)
     if not all(prompts):
-        fail(f"The problem of row {prompts.index([]) + 1} of {config.score} has no tokens; drop it.")
-    responses = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
-    for ids, row in zip(responses, rows):
+        fail(f"The problem {ended[prompts.index([])]['problem']!r} of {config.score} has no tokens; drop it.")
+    responses = policy.tokenizer([row["response"] for row in ended], add_special_tokens=False)["input_ids"]
+    for ids, row in zip(responses, ended):
         ids.append(row["last_token"] if row.get("last_token") in policy.eos_ids else policy.eos_ids[0])
     check_reach(policy, config.score, max(len(x) + len(y) for x, y in zip(prompts, responses)))
-    other = sum(len(ids) != row.get("tokens", len(ids)) and row.get("complete") is not False
-                for ids, row in zip(responses, rows))
+    other = sum(len(ids) != row.get("tokens", len(ids)) for ids, row in zip(responses, ended))
     if other:
-        say(f"{other} of {len(rows)} responses encode to other tokens than were sampled (special tokens are "
+        say(f"{other} of {len(ended)} responses encode to other tokens than were sampled (special tokens are "
             "not in the text): their self-rewards may differ from the sampler's", sys.stderr)
     _, logp_zc = score(policy.model, prompts, responses, policy.zc, config)
-    values = zip(logp_zc.tolist(), self_reward_of(logp_zc, policy.c_ref, config).tolist())
-    for row, (at_zc, value) in zip(rows, values):
-        cut = row.get("complete") is False  # its last token was not EOS, so there is nothing to read
-        row.update({"logp_zc": None if cut else at_zc, "self_reward": None if cut else value})
+    for row in rows:
+        row.update({"logp_zc": None, "self_reward": None})
+    for row, at_zc, value in zip(ended, logp_zc, self_reward_of(logp_zc, policy.c_ref, config)):
+        row.update({"logp_zc": at_zc.item(), "self_reward": value.item()})
     write_text(out, json_lines(rows))
-    say(f"{len(rows)} self-rewards in {out}")
+    say(f"{len(ended)} self-rewards in {out}")
 
 
 def evaluate_only(config):
@@ -2513,8 +2476,9 @@ def main(arguments=None):
     except (UserError, OSError, RuntimeError, MemoryError) as error:
         if out_of_memory(error):
             rows = config.sample_rows or "chosen from free memory"
-            error = (f"The memory is full; lower --micro_batch_tokens (now {config.micro_batch_tokens}), or "
-                     f"--sample_rows (now {rows}) if it happened while sampling, or take a smaller --model.")
+            tokens = config.micro_batch_tokens or "chosen by device"
+            error = (f"The memory is full; lower --micro_batch_tokens (now {tokens}), or --sample_rows "
+                     f"(now {rows}) if it happened while sampling, or take a smaller --model.")
         elif isinstance(error, OSError):
             error = f"{type(error).__name__}: {error}; check the path, its permissions, the room on the disk."
         elif not isinstance(error, UserError):

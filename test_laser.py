@@ -1032,16 +1032,16 @@ def test_gold_answer__by_kind(value, expected):
 # ------------------------------------------------------------------------------------------------------ warm start
 
 
-def test_load_worked__rows_with_a_solution_are_counted_and_the_rest_is_refused(tmp_path, capsys):
+def test_load_problems__rows_with_a_solution_are_counted_and_the_rest_is_refused(tmp_path, capsys):
     (tmp_path / "w.json").write_text(json.dumps([
         {"problem": "1+1?", "solution": "It is 2."}, {"problem": "", "solution": "x"}, {"problem": "2+2?", "solution": None},
         {"problem": [{"role": "user", "content": "3+3?"}], "solution": "6"}]))
-    rows = laser.load_worked(Config(data="elsewhere", warm_start_data=str(tmp_path / "w.json")))
+    rows = laser.load_problems(str(tmp_path / "w.json"), True, Config(), worked=True)
     assert [(row["problem"], row["solution"], "messages" in row) for row in rows] == [("1+1?", "It is 2.", False), ("3+3?", "6", True)]
-    assert "2 of 4 rows have a solution to imitate" in capsys.readouterr().out
+    assert "2 of 4 rows dropped: no problem or no solution to imitate" in capsys.readouterr().out
     (tmp_path / "n.json").write_text('[{"problem": "1+1?", "answer": "2"}]')
-    with pytest.raises(laser.UserError, match="no `solution` column of text"):
-        laser.load_worked(Config(data=str(tmp_path / "n.json")))
+    with pytest.raises(laser.UserError, match="no problem in text with a solution to imitate"):
+        laser.load_problems(str(tmp_path / "n.json"), True, Config(), worked=True)
 
 
 @pytest.mark.parametrize("template", [True, False])
@@ -1085,7 +1085,7 @@ def test_warm_start__of_a_chat_model_on_a_file_is_saved_and_resumed(tmp_path, ca
                "--eval_every", 0, "--beta", 0.3, "--out", tmp_path / "run"]
     assert here(*command, "--steps", 0) == 0
     printed = capsys.readouterr().out
-    assert "41 of 41 rows have a solution" in printed and "1 of 41 worked solutions dropped, longer than --max_response_tokens 30" in printed
+    assert "41 problems, all rows" in printed and "1 of 41 worked solutions dropped, longer than --max_response_tokens 30" in printed
     likely = []
     for place in (folder, tmp_path / "run" / "warm_start"):
         policy = laser.load_policy(Config(), str(place), torch.device("cpu"), "float32")
@@ -1890,6 +1890,14 @@ def test_show__rollouts_are_written_every_so_many_steps_and_cut_on_resuming(tmp_
     assert here("--resume", "--out", tmp_path / "r") == 0 and [row["step"] for row in lines(tmp_path / "r" / "rollouts.jsonl")] == [2] * 16 + [4] * 16
 
 
+def test_show__warns_once_when_solutions_stop_ending(capsys):
+    run, rollouts = types.SimpleNamespace(complete=None), [({"problem": "p"}, "y", 0.0, 0.0)]
+    for step, complete in enumerate([0.9, 0.95, 0.71, 0.69, 0.1], 2):
+        laser.show(run, laser.progress([]), {"step": step, "reward": 0.5, "f1": None, "complete": complete}, rollouts, Config(rollouts_every=0))
+    error = capsys.readouterr().err
+    assert error.count("warning: ") == 1 and "at step 5 0.69 of the solutions end by themselves, 0.90 at the start" in error
+
+
 def test_step_figures__entropy_and_equal_groups_by_hand(given):
     policy, row, solutions, responses, _ = given
     config = Config(group_size=2, reasoning_warmup=0, beta=0.2)
@@ -1955,6 +1963,8 @@ def test_score_file__counts_responses_that_encode_otherwise_and_names_what_is_to
     command = ["--model", finished[0] / "checkpoint", "--score", tmp_path / "r.jsonl", "--out", tmp_path / "new" / "s.jsonl"]
     assert here(*command) == 0 and "1 of 3 responses encode to other tokens" in capsys.readouterr().err
     assert len({row["self_reward"] for row in lines(tmp_path / "new" / "s.jsonl")}) == 1
+    (tmp_path / "r.jsonl").write_text(json.dumps({"problem": "1 2:3=", "response": "1", "complete": False}))
+    assert here(*command[:-1], tmp_path / "cut.jsonl") == 2 and "no complete response" in capsys.readouterr().err
     (tmp_path / "r.jsonl").write_text(json.dumps({"problem": "1 2:3=", "response": "1" * 600}))
     command[-1] = tmp_path / "long.jsonl"
     assert here(*command) == 2 and "positions end at 512" in capsys.readouterr().err and not (tmp_path / "long.jsonl").exists()
@@ -2113,7 +2123,7 @@ def test_main__what_lies_in_the_way_is_named(finished, tmp_path, capsys):
     checkpoint = ["--model", finished[0] / "checkpoint"]
     for arguments, words in (([*FAST, "--out", tmp_path / "file" / "x"], "cannot be written to"),
                              ([*checkpoint, "--eval_only", "--eval_data", "pairs", "--out", tmp_path], "is not empty"),
-                             ([*checkpoint, "--score", tmp_path / "file"], "no rows"),
+                             ([*checkpoint, "--score", tmp_path / "file"], "no complete response"),
                              ([*checkpoint, "--ask", "\udcff"], "not in UTF-8")):
         assert here(*arguments) == 2 and words in capsys.readouterr().err
     (tmp_path / "run").mkdir()
