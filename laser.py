@@ -6,15 +6,16 @@ solution in the log-probability of one special token z_c, read right after the s
     for step in range(steps):
         solutions    = sample(problems, G each)       # y ~ π(·|x); one step after EOS reads log π(z_c|x,y)
         rewards      = verify(solutions)              # r_v ∈ {0, 1}: is the boxed answer right?
-        self_rewards = beta * (logp_zc - c_ref)       # r_s, its own verdict; c_ref: log π(z_c) at the start
-        A            = (1 - tau) * normalise(rewards) + tau * normalise(clip(self_rewards, 0, 1))  # by group
-        L_policy     = -mean(min(ratio * A, clip(ratio, 1 - ε_low, 1 + ε_high) * A))  # ratio: of π
+        self_rewards = beta * (logp_zc - c_ref)       # r_s, its verdict; c_ref: mean log π(z_c) untrained
+        A            = (1 - tau) * normalise(rewards) + tau * normalise(clip(self_rewards, 0, 1))
+                                                      # within the G solutions of a problem
+        L_policy     = -mean(min(ratio * A, clip(ratio, 1 - ε_low, 1 + ε_high) * A))  # ratio = π / π_old
         L_self       = mean(w * (self_rewards - rewards)**2)        # w: right and wrong weigh the same
-        descend(L_policy + alpha * L_self)
+        descend(L_policy + alpha * L_self)            # alpha = tau = 0 at first, then tau = 0: `schedule`
     at test time: the answer with the largest sum of clip(self_rewards, 0, 1) over the solutions that give it
 
-L_policy is GRPO: tokens of solutions that do better than their group's mean become more likely, the others
-less; PPO's clip keeps a token from moving far, in the ratio of its probability to that when sampled.
+L_policy is GRPO: tokens of solutions better than their group's mean become more likely, the others less;
+PPO's clip rewards no token beyond ε of change from the probability with which it was sampled.
 
     python laser.py                        # a tiny model, from random weights, on a CPU, in 2 1/2 minutes
     python laser.py --model Qwen2.5-7B     # the same code on a GPU
@@ -23,8 +24,9 @@ Part I is the story from the top: settings, the run, then what a step is made of
 sampling, self-reward, advantages and losses, one update, votes. Part II is what it learns on: problems,
 prompts, a warm start. Part III is the machinery: evaluation, models, processes, files, test time, flags.
 
-Shapes: P problems a step, G solutions each, B = P·G (a problem's solutions side by side), T response tokens,
-L tokens of prompt and response, V the vocabulary, R rows that run at a time, N a flat list.
+Shapes: P problems a step, G solutions each, B = P·G (a problem's solutions side by side), b of them in a
+micro-batch, T response tokens, L tokens of prompt and response, V the vocabulary, D the hidden size, R rows
+that run at a time, N a flat list; in votes n samples a problem, k of them used, S trials, C answers.
 Left out on purpose: a critic (a learnt value model); sequence packing; dropping the groups whose rewards are
 all equal (usual elsewhere, as their advantage is 0, but L_self learns from them).
 """
@@ -76,16 +78,14 @@ from verify import checkable, extract_answer, group, reward
 # ========================================================================================== Part I: the story
 # --------------------------------------------------------------------------------------------------- settings
 
+# type, test, and the words for it in a refusal, which `check` in part III makes
 Count = Annotated[int, lambda x: x >= 0, "0 or more"]
 AtLeastOne = Annotated[int, lambda x: x >= 1, "1 or more"]
 AtLeastTwo = Annotated[int, lambda x: x >= 2, "2 or more, as GRPO compares the solutions of one problem"]
 Positive = Annotated[float, lambda x: 0 < x < 1e9, "a number greater than 0, below 1e9"]
 NotNegative = Annotated[float, lambda x: 0 <= x < 1e9, "a number from 0 to 1e9"]
 Share = Annotated[float, lambda x: 0 <= x <= 1, "a number between 0 and 1"]
-InnerShare = Annotated[float, lambda x: 0 < x < 1, "a number between 0 and 1, neither of them"]
 Temperature = Annotated[float, lambda x: x == 0 or 0.01 <= x <= 100, "0, or a number from 0.01 to 100"]
-LogProbability = Annotated[float | None, lambda x: x is None or -1e9 < x < 0,
-                           "a log-probability: a negative number"]
 
 
 def knob(default, text, **options):
@@ -111,9 +111,9 @@ class Config:
     answer_column: str | None = knob(None, "column of answers, a.b for dicts (default: by name)")
     prompt_suffix: str | None = knob(None, "line after each problem (default: to box the answer)")
     template_kwargs: str = knob("{}", "JSON object of variables for the chat template")
-    date: str | None = knob(None, "day that a chat template may write (default: the run's first)")
+    date: str | None = knob(None, "day for chat templates that write one (default: the run's first)")
     reward: str | None = knob(None, "module:function of (response, gold) → 0 … 1 in place of the verifier")
-    max_prompt_tokens: AtLeastOne = knob(2048, "problems with a longer prompt are dropped, tokens")
+    max_prompt_tokens: AtLeastOne = knob(2048, "longest prompt, tokens; longer ones are dropped")
     out: str | None = knob(None, "folder of the run (default: runs/<model name>)")
     resume: bool = knob(False, "continue the run in --out from its checkpoint")
     seed: int = knob(0, "seed of everything random")
@@ -125,18 +125,18 @@ class Config:
     steps: Count = knob(1000, "training steps in all")
     prompts_per_step: AtLeastOne = knob(128, "P, problems a step")
     group_size: AtLeastTwo = knob(8, "G, solutions a problem")
-    max_response_tokens: AtLeastOne = knob(8192, "T, a solution is cut here, tokens")
+    max_response_tokens: AtLeastOne = knob(8192, "T, tokens after which a solution is cut")
+    end_token: list[str] = knob([], "tokens that end a solution (default: EOS, the chat template's turn end)")
     temperature: Temperature = knob(1.0, "of sampling; 0 is greedy, for evaluation only")
     sample_rows: Count = knob(0, "solutions sampled at a time (0: from free memory)")
 
     # self-reward
-    end_token: list[str] = knob([], "tokens that end a solution (default: EOS, the chat template's turn end)")
     token: str | None = knob(None, "z_c, a token or its id (default: one that the model never uses)")
     beta: Positive = knob(0.1, "β_v, reward per nat of log π(z_c)")
-    c_ref: LogProbability = knob(None, "mean log π_ref(z_c), nats (default: measured on the starting model)")
+    c_ref: float | None = knob(None, "mean log π_ref(z_c), nats (default: measured on the starting model)")
     alpha: NotNegative = knob(0.1, "weight of the self-reward loss; 0 is plain GRPO")
     tau: Share = knob(0.1, "weight of the self-reward in the advantage, 0 to 1")
-    min_std: NotNegative = knob(0.1, "groups whose self-rewards have a smaller std keep their GRPO advantage")
+    min_std: NotNegative = knob(0.1, "groups whose clipped self-rewards have no larger std keep A_v")
     reasoning_warmup: Count = knob(200, "first steps without self-reward loss")
     self_reward_warmup: Count = knob(200, "following steps with the loss and τ = 0")
     balanced: bool = knob(True, "right and wrong solutions weigh the same in the self-reward loss")
@@ -148,18 +148,18 @@ class Config:
     lr: Positive = knob(1e-6, "AdamW learning rate")
     weight_decay: NotNegative = knob(0.01, "AdamW weight decay")
     updates: AtLeastOne = knob(1, "K, updates on each step's solutions; the clip acts from the second on")
-    clip_low: InnerShare = knob(0.2, "ε_low of the PPO clip")
+    clip_low: Share = knob(0.2, "ε_low of the PPO clip")
     clip_high: Positive = knob(0.2, "ε_high of the PPO clip")
     kl: NotNegative = knob(0.0, "weight of the KL to a frozen reference model")
     grad_clip: Positive = knob(1.0, "largest gradient norm")
     micro_batch_tokens: Count = knob(0, "padded tokens in one pass (0: 16384, 2048 on a CPU)")
 
     # evaluation and output
-    eval_every: Count = knob(200, "evaluate every this many steps besides first and last (0: never)")
+    eval_every: Count = knob(200, "evaluate every this many steps, at the start and the end (0: never)")
     eval_n: AtLeastOne = knob(8, "solutions a problem in evaluation", aliases=["--n"])
     track: Literal["", "trackio", "wandb"] = knob("", "follow the run with this package, too")
     rollouts_every: Count = knob(50, "write solutions to rollouts.jsonl every this many steps (0: never)")
-    save_every: Count = knob(50, "save every this many steps besides the last (0: only at the end)")
+    save_every: Count = knob(50, "save every this many steps, and at the end (0: only then)")
 
     # test time, with a trained --model
     ask: str | None = knob(None, "a problem (`-`: from standard input): sample eval_n solutions, vote")
@@ -186,9 +186,10 @@ class Policy(NamedTuple):
 
 
 def train(run, config, stop=()):
-    """The run from where `prepare` has put it: training, evaluation, saving. Returns the rows of eval.jsonl.
+    """Train from run.first_step to config.steps, evaluate, save. Returns the rows of eval.jsonl.
 
-    `stop`: once it is not empty (a signal has come), the step in hand is finished and saved, then it ends."""
+    run: what `prepare` makes: policy, optimizer, reference, problems, eval_sets, first_step, saved_step
+    (None: none yet), results, out. stop: signals that have come; after one the step in hand is the last."""
     done, saved = run.first_step, run.saved_step
     bar = progress(range(done, config.steps), initial=done, total=config.steps, desc="training")
     for step in bar:
@@ -218,15 +219,16 @@ def train(run, config, stop=()):
 
 
 def training_step(policy, optimizer, problems, step, config, reference=None):
-    """Sample, verify, score, update: (figures, and of each solution problem, text, reward, self-reward).
+    """Sample, verify, grade, update: (figures for metrics.jsonl, each solution's problem, text, r_v, r_s).
 
     problems: P rows with `problem`, `answer` and `prompt`, its token ids. `reference`: the frozen starting
-    model, for --kl and --exact_reference. All processes hold all B solutions and share the passes out."""
+    model, for --kl and --exact_reference. All processes hold all B solutions and share the work."""
     G, lap = config.group_size, stopwatch()
     seconds = {}
 
     # 1. Sample G solutions to each problem. After the last token of each, the sampler reads log π(z_c|x,y).
     #    Each token's uniform number u is fixed in advance: batching and devices do not change the draws.
+    #    `sample_together` splits this among processes and by length, and calls `sample`, below.
     prompts = [row["prompt"] for row in problems]
     u = uniforms(len(prompts) * G, config.max_response_tokens, "train", config.seed, step)
     solutions = sample_together(policy, prompts, G, u, config)
@@ -284,11 +286,11 @@ def schedule(step, config):
 
 
 def verify(texts, problems, complete, config):
-    """r_v (B,): 1 if the one boxed answer is right, else 0. A cut solution earns 0, yet is trained on."""
+    """r_v (B,): 1 if a solution has exactly one box and it is right, else 0; 0 if cut, yet trained on."""
     judge = reward_function(config, strict=True)
     golds = [row["answer"] for row in problems]
     rewards = [judge(text, gold) for text, gold in zip(texts, golds)]
-    rewards = torch.tensor(rewards, device=complete.device)
+    rewards = torch.tensor(rewards, dtype=torch.float32, device=complete.device)
     return torch.where(complete, rewards, 0.0)
 
 
@@ -318,7 +320,7 @@ class Rows(NamedTuple):
 
     solution: torch.Tensor  # which of the B it is
     last: torch.Tensor  # its newest token; −1 before the first
-    position: torch.Tensor  # where the newest token stands, the prompt's included
+    position: torch.Tensor  # of the newest token, counted from the prompt's first
     length: torch.Tensor  # response tokens so far
     ended: torch.Tensor  # whether the newest token is an EOS
 
@@ -339,7 +341,7 @@ def forward_pass(f):
     return call
 
 
-PATIENCE = {"cpu": 1, "cuda": 16, "xpu": 16, "mps": 16}  # steps between looks at who is done: GPUs wait
+PATIENCE = {"cpu": 1, "cuda": 16, "xpu": 16, "mps": 16}  # steps between looks at who is done: GPUs must wait
 PREFILL_TOKENS = 32768  # padded prompt tokens in one pass
 
 
@@ -353,7 +355,7 @@ def sample(model, prompts, group_size, u, eos_ids, zc, temperature=1.0, max_rows
     at a time (`max_rows`, 0: as memory allows) nor who is done changes what is drawn. Temperature 0 is
     greedy. A row ends with any of `eos_ids`, which is then fed to the model for one more step: where a next
     token would be drawn, log π(z_c) is read instead, untempered (paper, section 3.3: the self-reward costs
-    one token). `on_step` is told the rows."""
+    one token). `on_step` is told how many rows run."""
     model.eval()
     device = model.device
     B, T = u.shape
@@ -367,7 +369,7 @@ def sample(model, prompts, group_size, u, eos_ids, zc, temperature=1.0, max_rows
     max_rows = max_rows or rows_that_fit(model, slots)
 
     cache = RunningCache(slots)  # a slot for each row and position; what lies beyond a row's own is masked
-    none = lengths[:0]
+    none = lengths[:0]  # an empty (0,)
     rows = Rows(none, none, none, none, none.bool())  # nothing runs yet
     logits = None  # (R, V) of what follows each row's newest token
     started = 0
@@ -382,19 +384,19 @@ def sample(model, prompts, group_size, u, eos_ids, zc, temperature=1.0, max_rows
             started += len(new.solution)
             running += len(new.solution)
 
-        # 2. Rows whose newest token is EOS read z_c, all others draw. Rows that were done before may linger:
-        #    the same token at the same position gives the same log π(z_c), and what they draw is dropped.
+        # 2. All rows draw; those that were done, by EOS or at T tokens, drop it. After EOS z_c is read. Done
+        #    rows leave only in 3; until then the same token at the same position gives the same log π(z_c).
         i = rows.solution
         logp = logits.float().log_softmax(-1)
         logp_zc[i] = torch.where(rows.ended, logp[:, zc], logp_zc[i])
         was_done = rows.ended | (rows.length == T)
-        column = rows.length - was_done.long()  # the next free one; of done rows their last, rewritten
+        column = rows.length - was_done.long()  # where its token goes; done rows rewrite their last
         drawn, drawn_logp = draw(logp, u[i, column], temperature)
         last = torch.where(was_done, rows.last, drawn)
         tokens[i, column] = last
         logps[i, column] = torch.where(was_done, logps[i, column], drawn_logp)
-        more = (~was_done).long()
-        rows = Rows(i, last, rows.position + more, rows.length + more, torch.isin(last, eos))
+        grows = (~was_done).long()
+        rows = Rows(i, last, rows.position + grows, rows.length + grows, torch.isin(last, eos))
         lengths[i] = rows.length
         on_step(running)
 
@@ -402,8 +404,8 @@ def sample(model, prompts, group_size, u, eos_ids, zc, temperature=1.0, max_rows
         #    row that has just drawn EOS stays, to read z_c; one that was just cut has nothing left to read.
         look = step % PATIENCE[device.type] == 0
         if look:
-            leaves = was_done | ((rows.length == T) & ~rows.ended)
-            stay = (~leaves).nonzero().squeeze(1)
+            leaving = was_done | ((rows.length == T) & ~rows.ended)
+            stay = (~leaving).nonzero().squeeze(1)
             if len(stay) * 8 <= running * 7:
                 rows = rows.keep(stay)
                 cache.keep(stay)
@@ -437,7 +439,7 @@ def prefill(model, cache, prompts, group_size, waiting):
     filled = DynamicCache()
     ids = right_padded(batch, model.device)
     output = model.base_model(input_ids=ids, past_key_values=filled, use_cache=True)
-    hidden = output.last_hidden_state[range(len(batch)), size - 1]  # the head at one place each, not at all
+    hidden = output.last_hidden_state[range(len(batch)), size - 1]  # V logits at one place each
     logits = model.get_output_embeddings()(hidden)[prompt]
     cache.extend(filled, prompt)
     zero = torch.zeros_like(solution)
@@ -454,14 +456,14 @@ def draw(logp, u, temperature):
         cdf = logp.exp().cumsum(-1)
         reached = u * cdf[:, -1]  # which is 1 but for rounding
         drawn = torch.searchsorted(cdf, reached[:, None]).squeeze(1)
-        drawn = drawn.clamp(max=logp.size(1) - 1)  # nan is found nowhere; `sample` reports it at the end
+        drawn = drawn.clamp(max=logp.size(1) - 1)  # nan would be V; `sample` reports it at the end
     return drawn, logp.gather(1, drawn[:, None]).squeeze(1)
 
 
 def advance(model, cache, rows, look):
     """Run the newest token of every row through the model: the logits (R, V) of what follows it.
 
-    Only on a `look` the device is asked how long the longest row is; else the cache takes one slot more."""
+    Only on a `look` is the longest row's length read from the device; else the cache takes one slot more."""
     cache.prepare(rows.position, look)
     ids, positions = rows.last[:, None], rows.position[:, None]
     output = model.base_model(
@@ -481,7 +483,7 @@ def advance(model, cache, rows, look):
 def token_logps(model, prompts, responses, zc, temperature=1.0):
     """Teacher-forced log-probs of given responses: logps (b, T), 0 beyond a response's end, and logp_zc (b,).
 
-    One forward pass over prompt + response + z_c, of which the responses' positions are read:
+    One forward pass over prompt + response, with z_c as the last target; the responses' positions are read:
 
         ids        x1   x2   x3   y1   y2   EOS  z_c  pad        here start = 2, size = 3
         position    0    1    2    3    4    5    6    7
@@ -496,7 +498,7 @@ def token_logps(model, prompts, responses, zc, temperature=1.0):
     ids = right_padded(rows)
     stop = start + size
     position = torch.arange(ids.size(1) - 1)
-    read = (start <= position) & (position <= stop)  # (b, L − 1)
+    read = (start <= position) & (position <= stop)  # (b, L), without the last z_c
     is_zc = (position == stop)[read]  # (N,), all that is read, row by row
     inside = torch.arange(int(size.max())) < size  # (b, T)
     ids, read, is_zc, inside = (x.to(model.device) for x in (ids, read, is_zc, inside))
@@ -505,7 +507,7 @@ def token_logps(model, prompts, responses, zc, temperature=1.0):
     hidden = output.last_hidden_state[read]  # (N, D)
     targets = ids[:, 1:][read]
     temperatures = torch.where(is_zc, 1.0, temperature)
-    logps = chosen_logps(model.get_output_embeddings(), hidden, targets, temperatures)  # by log-softmax
+    logps = chosen_logps(model.get_output_embeddings(), hidden, targets, temperatures)  # never N × V at once
     zeros = logps.new_zeros(inside.shape)
     of_response = zeros.masked_scatter(inside, logps[~is_zc])  # row by row, the order in which they were read
     return of_response, logps[is_zc]
@@ -536,12 +538,13 @@ def self_reward(logp_zc, c_ref, beta):
 
         max over π of  E_{z~π}[r̂(z)] − β KL(π ‖ π_ref)   has the optimum  π*(z) = π_ref(z) exp(r̂(z)/β) / Z .
 
-    Take the logarithm, solve for the reward: r̂(z) = β log(π*(z)/π_ref(z)) + β log Z. If log Z ≈ 0
-    (`log_partition`) and z is the one token z_c, «this is right», whose r̂ is the solution's own reward r_v,
-    this gives r_s = β log(π(z_c)/π_ref(z_c)); and as log π_ref(z_c|x,y) hardly varies for a token that is
-    never used, a constant c_ref replaces it, and no reference model is needed (c_ref may also be a tensor of
-    the exact values). Training makes r_s = r_v by regression: a right solution's π(z_c) rises from e^c_ref to
-    only e^(c_ref + 1/β), still next to nothing, so the model reasons on as it did."""
+    Take the logarithm, solve for the reward: r̂(z) = β log(π*(z)/π_ref(z)) + β log Z. Let z = z_c mean «this
+    is right»: it tells the truth exactly if the solution is right, so r̂(z_c) = r_v. With log Z ≈ 0 (see
+    `log_partition`), r_v = β log(π*(z_c)/π_ref(z_c)). For the policy at hand the right side is its
+    self-reward r_s, which regression trains towards r_v. As log π_ref(z_c|x,y) hardly varies for a token that
+    is never used, a constant c_ref replaces it, and no reference model is needed (c_ref may also be a tensor
+    of the exact values). π(z_c) of right solutions rises from e^c_ref to only e^(c_ref + 1/β), for a 7B model
+    e^-13: too little to change how it reasons."""
     return beta * (logp_zc - c_ref)
 
 
@@ -580,8 +583,9 @@ def group_advantages(rewards, group_size):
 def mix_advantages(advantages, self_rewards, complete, group_size, tau, min_std):
     """(1 − τ) A_v + τ A_s, with A_s of the self-rewards clipped to [0, 1] (paper, section 3.4). All (B,).
 
-    self_rewards are unclipped; that of a cut solution (complete False) counts as 0. Where a group's have a
-    std ≤ min_std they tell nothing apart, and dividing by it would amplify noise: A_v stands alone."""
+    self_rewards are unclipped; that of a cut solution (complete False) counts as 0. A group whose clipped
+    ones have a std ≤ min_std does not tell its solutions apart, and dividing by that std would amplify noise:
+    it keeps A_v."""
     clipped = self_rewards.clamp(0, 1)
     clipped = torch.where(complete, clipped, 0.0)
     std = clipped.reshape(-1, group_size).std(1)
@@ -592,7 +596,7 @@ def mix_advantages(advantages, self_rewards, complete, group_size, tau, min_std)
 
 
 def policy_loss(logps, old_logps, advantages, mask, clip_low, clip_high, total):
-    """PPO's clipped objective, negated: the sum over tokens by `total`, those of the whole step; a scalar.
+    """PPO's clipped objective, negated: the sum over tokens divided by `total`, their number in the step.
 
     logps, old_logps (B, T); advantages (B,), the same for all tokens of a solution; mask (B, T) True on
     response tokens, EOS included: it is a decision of the policy like any other."""
@@ -613,10 +617,10 @@ def importance_ratio(logps, old_logps, mask):
 
 
 def class_weights(rewards, complete, balanced=True):
-    """The paper's w, (B,): N/(2 N_c) for right, N/(2 N_i) for wrong ones of N = N_c + N_i complete ones.
+    """The paper's w, (B,): N/(2 N_c) for N_c right and N/(2 N_i) for N_i wrong solutions, N complete ones.
 
-    So both classes weigh half, and calling everything wrong does not pay when most are. Cut solutions weigh
-    0; all others 1 if not `balanced`."""
+    So both classes weigh half (1/2 each if there is but one), and calling everything wrong does not pay when
+    most are. Cut solutions weigh 0; all others 1 if not `balanced`."""
     if not balanced:
         return complete.float()
     right = complete & (rewards > 0.5)
@@ -646,7 +650,7 @@ def self_reward_cross_entropy(logp_zc, rewards, weights, total):
 
 
 def kl_penalty(logps, ref_logps, mask, total):
-    """KL(π ‖ π_ref) by Schulman's k3, e^d − d − 1 with d = log π_ref − log π, summed, by `total`."""
+    """KL(π ‖ π_ref) by Schulman's k3, e^d − d − 1 ≥ 0 with d = log π_ref − log π, summed, over `total`."""
     d = torch.where(mask, ref_logps - logps, 0.0)
     k3 = d.exp() - d - 1
     return k3.sum() / total
@@ -682,12 +686,12 @@ class Batch(NamedTuple):
 
 
 def update(policy, optimizer, batch, alpha, config):
-    """K optimizer updates (config.updates) on the solutions of a step: a dict of figures, their means.
+    """K optimizer updates (config.updates) on the solutions of a step: a dict of figures, means over the K.
 
-    The joint loss is L = L_policy + α L_self (+ kl · KL), summed over micro-batches of about equal length.
+    The joint loss is L = L_policy + α L_self (+ kl · KL), summed over micro-batches of similar lengths.
     All its parts are sums over the step divided by totals of the step, so how it is split changes nothing,
-    and gradients of several processes are added. Refused, with the weights untouched, if loss or gradient
-    is not finite."""
+    and gradients of several processes are added. If loss or gradient is not finite, this update is not made
+    and the run ends with an error."""
     policy.model.train()  # only for gradient checkpointing: `load_model` has set all dropout to 0
     n_tokens = sum(map(len, batch.responses))
     n_complete = int((batch.weights > 0).sum().clamp(min=1))
@@ -705,8 +709,9 @@ def update(policy, optimizer, batch, alpha, config):
             x, y = part.prompts, part.responses
             logps, logp_zc = token_logps(policy.model, x, y, policy.zc, config.temperature)
             # In the first update the solutions come from exactly these weights: the old log-probs are this
-            # very forward pass, detached. The ratio is exactly 1 and nothing is clipped, but its gradient is
-            # A ∇ log π. The sampler's own log-probs differ by rounding, which `logp_mismatch` watches.
+            # very forward pass, detached. The ratio is exactly 1, so nothing is clipped, and the gradient of
+            # ratio · A is A ∇ log π, the policy gradient. The sampler's log-probs differ by rounding, which
+            # `logp_mismatch` watches.
             if k == 0:
                 old.append(logps.detach())
             graded = self_reward(logp_zc, part.c_ref, config.beta) if regression else logp_zc
@@ -747,9 +752,10 @@ def update(policy, optimizer, batch, alpha, config):
 def verification_metrics(self_rewards, rewards):
     """How well unclipped self-rewards tell right from wrong (rewards 0/1), both (N,) of complete ones, CPU.
 
-    Above 0.5 says «right». tpr, tnr: accuracy on the right, on the wrong solutions. f1: their harmonic mean
-    (the paper's self-verification F1). auroc: chance that a right solution has a higher one than a wrong one,
-    ties count half. ece: `calibration_error`. nan where a class is empty."""
+    Above 0.5 says «right». tpr, tnr: share of the right (wrong) solutions that are called so. f1: harmonic
+    mean of the two, the paper's self-verification F1 (not of precision and recall). auroc: chance that a
+    right solution has a higher one than a wrong one, ties count half. ece: `calibration_error`. brier: mean
+    of (clip(r_s, 0, 1) − r_v)². nan where a class is empty."""
     is_right = rewards > 0.5
     right = self_rewards[is_right].double()
     wrong = self_rewards[~is_right].double().sort().values
@@ -771,9 +777,9 @@ def vote(classes, weights, rewards, members):
     """What voting with k of n samples earns on average, (P,): the reward of the answer with most weight.
 
     classes (P, n): equal numbers < n are equivalent answers, −1 is none and casts no vote; weights (P, n) ≥
-    0: 1 for a majority vote, the clipped self-reward for a weighted one; members (S, n): 0/1, which k samples
-    each of S trials uses (`subsets`). A tie shares its reward. With a class of its own for each sample this
-    is best-of-n."""
+    0: 1 for a majority vote, the clipped self-reward for a weighted one; members (S, n): a row a trial, 1 for
+    the k samples that vote in it (`subsets`). A tie shares its reward. Of classes 0, 0, 2 with weights 0.1,
+    0.2, 0.9, class 2 wins by weight, 0 by majority. With a class for each sample this is best-of-n."""
     n = classes.size(1)
     belongs = F.one_hot(classes + 1, n + 1)[..., 1:].double()  # (P, n, C): is this its answer?
     weighted = belongs * weights[..., None]
@@ -1002,7 +1008,7 @@ def encode_prompts(policy, rows, config):
     elif any("messages" in row for row in rows):
         fail("The data are messages, and the model has no chat template; give problems as text.")
     prompts = tokenizer(texts, add_special_tokens=not tokenizer.chat_template)["input_ids"]
-    for ids in prompts:  # some tokenizers end whatever they encode
+    for ids in prompts:  # some tokenizers append EOS to whatever they encode
         while ids and ids[-1] in policy.eos_ids and not tokenizer.chat_template:
             ids.pop()
     return prompts
@@ -1033,7 +1039,8 @@ def add_prompts(rows, policy, config, name):
 
 
 def check_reach(policy, name, longest):
-    """Refuse prompts with solutions of more tokens than the sampler follows; one more reads z_c."""
+    """Refuse prompts with solutions longer than the model's positions; one more: c_ref and the warm start put
+    a token after the last."""
     there, why = reach(policy.model.config)
     if longest + 1 > there:
         fail(f"A prompt of {name} with its solution may take {longest + 1} positions; {why} {there}: lower "
@@ -1058,31 +1065,33 @@ def character_tokenizer():
 
 
 def warm_start(policy, problems, config):
-    """Imitate worked solutions: cross-entropy per token, a linearly falling rate.
+    """Imitate worked solutions: cross-entropy per token, with a learning rate that falls linearly to 0.
 
-    Random weights earn no reward, and a policy gradient has nothing to hold on to. This makes a «base model»
+    Random weights earn no reward, so a policy gradient has nothing to learn from. This makes a «base model»
     that knows the format and is often wrong, as real ones are; the rest is for LaSeR to teach."""
     model, tokenizer, eos = policy.model.train(), policy.tokenizer, policy.eos_ids[0]
     rng, rate = random.Random(seed_of("warm start", config.seed)), config.warm_start_lr
     optimizer = make_optimizer(model, rate, config.weight_decay)
-    texts = tokenizer([row["solution"] for row in problems], add_special_tokens=False)["input_ids"]
-    kept = [i for i, ids in enumerate(texts) if len(ids) < config.max_response_tokens]
-    if len(kept) < len(texts):
-        say(f"{len(texts) - len(kept):,} of {len(texts):,} worked solutions dropped, longer than "
+    worked = tokenizer([row["solution"] for row in problems], add_special_tokens=False)["input_ids"]
+    kept = [i for i, ids in enumerate(worked) if len(ids) < config.max_response_tokens]
+    if len(kept) < len(worked):
+        say(f"{len(worked) - len(kept):,} of {len(worked):,} worked solutions dropped, longer than "
             f"--max_response_tokens {config.max_response_tokens}")
     if not kept:
         fail("Every worked solution is longer than --max_response_tokens; raise it.")
     for step in progress(range(config.warm_start_steps), desc="warm start", leave=False):
         rows = rng.sample(kept, min(config.warm_start_batch, len(kept)))
         optimizer.param_groups[0]["lr"] = rate * (1 - step / config.warm_start_steps)
-        prompts, documents = [problems[i]["prompt"] for i in rows], [texts[i] + [eos] for i in rows]
-        if not tokenizer.chat_template:  # as in pretraining, EOS is followed by another document: so what
-            for document, i in zip(documents, rows):  # comes after EOS, where z_c is read, is learnt
+        prompts, documents = [problems[i]["prompt"] for i in rows], [worked[i] + [eos] for i in rows]
+        if not tokenizer.chat_template:
+            # As in pretraining, EOS is followed by another document, here by its first token: so the model
+            # learns what comes after EOS, which is where z_c is read.
+            for document, i in zip(documents, rows):
                 document += problems[i - 1]["prompt"][:1]
         total = sum(map(len, documents))
         for part in rank_share(micro_batches(prompts, documents, model.device, config)):
             x, y = zip(*((prompts[i], documents[i]) for i in sorted(part)))
-            logps, _ = token_logps(model, x, y, eos)
+            logps, _ = token_logps(model, x, y, eos)  # any token: log π(z_c) is not used
             (-logps.sum() / total).backward()
         clip_gradient(model, optimizer, 1.0)
         optimizer.step()
@@ -2354,6 +2363,9 @@ def check(config):
         datetime.date.fromisoformat(config.date or "2026-01-31")
     reward_function(config)  # can it be imported?
     wrong = [
+        (config.clip_low in (0, 1), "--clip_low must lie between 0 and 1."),
+        (config.c_ref is not None and not -1e9 < config.c_ref < 0,
+         "--c_ref is a log-probability: it must be negative."),
         (not config.eval_data, "--eval_data is empty; name a data set, or drop it."),
         (config.self_loss == "ce" and config.exact_reference,
          "--self_loss ce grades by π(z_c) itself and has no reference; drop --exact_reference."),

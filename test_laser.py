@@ -2200,6 +2200,19 @@ def test_main__bad_input_gets_one_sentence_and_leaves_nothing(flags, tmp_path, c
     assert not Path("out").exists()
 
 
+def test_main__the_readme_says_where_part_i_has_its_sections():
+    """Each row of the reading guide starts at a ruler of laser.py that bears its name, and the story ends before line 800."""
+    code, readme = ((HERE / name).read_text("utf-8") for name in ("laser.py", "README.md"))
+    rulers = {number: line.strip("# -=") for number, line in enumerate(code.splitlines(), 1) if line.startswith(("# ---", "# ==="))}
+    guide = readme[readme.index("| part I | lines |") : readme.index("| parts II and III |")]
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in guide.splitlines()[3:] if line.count("|") == 4]
+    assert len(rows) == 7
+    for name, lines_ in rows:
+        assert rulers[int(lines_.split("–")[0])] == name
+    part_ii = next(number for number, name in rulers.items() if name.startswith("Part II:"))
+    assert int(rows[-1][1].split("–")[1]) < part_ii <= 800
+
+
 # ------------------------------------------------------------------------------------------------------- verify.py
 LIMIT = 0.25  # seconds for any one call
 
