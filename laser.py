@@ -109,6 +109,7 @@ class Config:
         "held-out problems, one or more, as --data")
     problem_column: str | None = knob(None, "column of problems or messages, a.b in dicts (default: by name)")
     answer_column: str | None = knob(None, "column of answers, a.b for dicts (default: by name)")
+    solution_column: str | None = knob(None, "column of worked solutions (default: solution)")
     prompt_suffix: str | None = knob(None, "line after each problem (default: to box the answer)")
     template_kwargs: str = knob("{}", "JSON object of variables for the chat template")
     date: str | None = knob(None, "day for chat templates that write one (default: the run's first)")
@@ -168,7 +169,7 @@ class Config:
 
     # warm start: a model that never earns a reward learns nothing, so let it imitate worked solutions first
     warm_start_steps: Count = knob(0, "supervised steps before training, on worked solutions")
-    warm_start_data: str | None = knob(None, "their `problem` and `solution` columns (default: as --data)")
+    warm_start_data: str | None = knob(None, "where they stand, as --data (default: there)")
     warm_start_batch: AtLeastOne = knob(64, "worked solutions a step")
     warm_start_lr: Positive = knob(1e-3, "peak learning rate; 5e-5 suits pretrained models")
     warm_start_right: Share = knob(0.3, "share of the worked solutions of `pairs` that are right")
@@ -416,7 +417,7 @@ def sample(model, prompts, group_size, u, eos_ids, zc, temperature=1.0, max_rows
         if len(rows.solution):
             logits = advance(model, cache, rows, look)
     if not torch.isfinite(logps).all():
-        fail("The model's probabilities are not finite; are its weights damaged? Use an earlier checkpoint.")
+        fail("The model's probabilities are not finite: lower the learning rate, or mend damaged weights.")
     newest = tokens.gather(1, lengths[:, None] - 1).squeeze(1)
     return Solutions(tokens, logps, lengths, torch.isin(newest, eos), logp_zc)
 
@@ -738,7 +739,7 @@ def update(policy, optimizer, batch, alpha, config):
         sums = all_reduce(sums)
         if not (torch.isfinite(grad_norm) and torch.isfinite(sums).all()):
             optimizer.zero_grad()
-            fail("The loss or its gradient is not finite; the last checkpoint is kept: lower --lr, --alpha.")
+            fail("The loss or its gradient is not finite; the last checkpoint is kept: lower --lr or --kl.")
         optimizer.step()
         optimizer.zero_grad()
         updates.append([*sums.tolist(), grad_norm.item()])
@@ -857,11 +858,12 @@ def load_problems(name, train, config, worked=False):
     if name in PAIRS:
         return pair_problems(name, 20000 if train else 200, config.warm_start_right)
     what, needed = ("solution", "solution to imitate") if worked else ("answer", "checkable answer")
+    given = None if worked and config.warm_start_data else config.problem_column
     with explained(f"Cannot read {name} (ERROR); check the name, the file and the network."):
         table, origin = read_table(name, train)
-        problems = column_of(table, name, "problem", config.problem_column, PROBLEMS)
+        problems = column_of(table, name, "problem", given, PROBLEMS)
         if worked:
-            cells = table.get("solution", [""] * len(problems))
+            cells = column_of(table, name, "solution", config.solution_column, ["solution"])
         else:
             cells = map(gold_answer, column_of(table, name, "answer", config.answer_column, ANSWERS))
         rows = [question(problem) | {what: cell} for problem, cell in zip(problems, cells)]
@@ -1318,7 +1320,8 @@ def solve(policy, problems, config, name="", reference=None):
     texts, judge = policy.tokenizer.batch_decode(responses, skip_special_tokens=True), reward_function(config)
     columns = zip(repeated(problems, n), texts, responses, solutions.complete.tolist(),
                   solutions.logp_zc.tolist(), self_rewards)
-    return [{"data": name, "problem": row["problem"], "gold": row["answer"], "response": text,
+    return [{"data": name, **{key: row[key] for key in ("problem", "messages") if key in row},
+             "gold": row["answer"], "response": text,
              "answer": extract_answer(text) if complete else None,  # what is cut has not given its answer yet
              "reward": judge(text, row["answer"]) if complete else 0.0, "self_reward": number(self_reward),
              "logp_zc": number(logp_zc), "complete": complete, "tokens": len(ids), "last_token": ids[-1],
@@ -1393,12 +1396,14 @@ def show(run, bar, figures, rollouts, config):
     bar.set_postfix(reward=shown(figures["reward"]), f1=shown(figures["f1"]), refresh=False)
     if (step - 1) % max(1, config.steps // 8) == 0:
         row, text, r_v, r_s = rollouts[0]
-        bar.write(f"step {step}: {row['problem'][-200:]!r} → {text[-200:]!r}: reward {r_v:.2g}, "
-                  f"self-reward {shown(r_s)}")
+        say(f"step {step}: {row['problem'][-200:]!r} → {text[-200:]!r}: reward {r_v:.2g}, "
+            f"self-reward {shown(r_s)}")
     run.complete = figures["complete"] if run.complete is None else run.complete  # at the start
-    if figures["complete"] < run.complete - 0.2:
+    noise = 3 * math.sqrt(0.5 / (config.prompts_per_step * config.group_size))  # of a difference of shares
+    if figures["complete"] < run.complete - max(0.2, noise):
         say(f"warning: at step {step} {figures['complete']:.2f} of the solutions end by themselves, "
-            f"{run.complete:.2f} at the start; hold the policy with --kl 0.1, or lower --alpha", sys.stderr)
+            f"{run.complete:.2f} at the start; hold the policy with a larger --kl (now {config.kl:g}; try "
+            "0.1) or a lower --alpha or --lr", sys.stderr)
         run.complete = 0.0  # once is enough
     if config.rollouts_every and step % config.rollouts_every == 0:
         append_log(run.out / "rollouts.jsonl", *(
@@ -1784,9 +1789,10 @@ def progress(*args, **options):
 
 
 def say(text, file=None):
-    """Print; only the first process speaks."""
+    """Print, above a progress bar if there is one; only the first process speaks."""
     if RANK == 0:
-        print(text, file=file or sys.stdout, flush=True)
+        tqdm.write(text, file=file or sys.stdout)
+        (file or sys.stdout).flush()
 
 
 def join(device):
@@ -2198,6 +2204,9 @@ def restore(model, optimizer, path):
     sharded_state.set_optimizer_state_dict(model, optimizer, moments, options=options)
 
 
+SAMPLE = "data problem gold answer reward self_reward logp_zc complete tokens seconds".split()  # columns
+
+
 def evaluate(run, step, config, stop=()):
     """Sample, verify and vote on the run's data sets: rows in eval.jsonl, solutions in samples.jsonl.
 
@@ -2206,11 +2215,12 @@ def evaluate(run, step, config, stop=()):
     if [row["data"] for row in run.results if row["step"] == step] == list(run.eval_sets):
         return
     run.results[:] = cut_log(run.out / "eval.jsonl", step - 1)
-    known = [row for row in cut_log(path, keys=("data", "problem", "gold")) if row["step"] == step]
+    known = [row for row in cut_log(path, keys=SAMPLE) if row["step"] == step]
     for name, problems in run.eval_sets.items():
         kept[name] = [row for row in known if row["data"] == name]
-        asked = [(row["problem"], row["answer"]) for row in repeated(problems, n)]
-        if [(row["problem"], row["gold"]) for row in kept[name]] != asked[: len(kept[name])]:
+        asked = [(row["problem"], row.get("messages"), row["answer"]) for row in repeated(problems, n)]
+        answered = [(row["problem"], row.get("messages"), row["gold"]) for row in kept[name]]
+        if answered != asked[: len(answered)]:
             fail(f"{path} holds solutions of other problems than {name} has now; name another --out.")
         del kept[name][len(kept[name]) // n * n :]
     meet()  # all have read before the first one writes
@@ -2235,8 +2245,8 @@ def evaluate(run, step, config, stop=()):
 def load_grader(config):
     """The Policy of a trained --model, if it is known how it grades itself."""
     if config.token is None or config.c_ref is None:
-        fail(f"{config.model} is no checkpoint of this program: its z_c is unknown; give --token and --c_ref "
-             "(and --beta).")
+        fail(f"{config.model} is no folder with a laser.json, so its z_c is unknown; mend the path, or give "
+             "--token and --c_ref (and --beta).")
     device, dtype = choose_device(config.device), config.param_dtype
     if dtype == "auto":
         dtype = "float32" if device.type == "cpu" else "bfloat16"
@@ -2311,8 +2321,10 @@ def evaluate_only(config):
     if WORLD > 1:
         join(choose_device(config.device))
     out, _, lock = open_folder(config)
-    begun = (out / "config.json").stat().st_mtime if lock else math.inf
-    if any(path.stat().st_mtime > begun for path in Path(config.model).glob("*")):
+    files = {path.name: path.stat() for path in Path(config.model).glob("*") if path.is_file()}
+    files = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in files.items()}
+    evaluated = out / "model.json"
+    if evaluated.exists() and read_json(evaluated) != files:
         fail(f"{config.model} has changed since its evaluation in {out} began; name another --out.")
     stored = Path(config.model) / "laser.json"
     step = read_json(stored, lambda metadata: int(metadata["step"])) if stored.exists() else 0
@@ -2322,6 +2334,7 @@ def evaluate_only(config):
     if not lock:
         lock = take_lock(out, fresh=True)
         write_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
+        write_text(evaluated, json.dumps(files))
     run = types.SimpleNamespace(policy=policy, eval_sets=sets, reference=None, results=[], tracker=None,
                                 out=out, lock=lock)
     write_text(out / "eval.jsonl", "")
@@ -2397,6 +2410,7 @@ def parse(arguments):
 
     parser = HfArgumentParser(Config, prog="laser.py", description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.error = refuse
+    parser._negative_number_matcher = re.compile(r"-\d*\.?\d+(e[-+]?\d+)?$", re.I)  # -2e1 is no flag
     takes_list = {f.name: f.default_factory is not dataclasses.MISSING for f in dataclasses.fields(Config)}
 
     def reading(*layers):
@@ -2433,6 +2447,8 @@ def parse(arguments):
         if source.is_file():
             with explained(f"{source} is not a JSON object with a `laser` object in it (ERROR); mend it."):
                 laser = dict(json.loads(source.read_text("utf-8")).get("laser", {}))
+            if flags.warm_start_steps and not flags.model.endswith(".json"):
+                laser.pop("c_ref", None)  # it is another model after that, and measured anew
             flags = reading((source, laser), *own)
         elif flags.model.endswith(".json"):
             fail(f"There is no file {source}; give a .json architecture, a folder or a hub id.")

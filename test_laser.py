@@ -1040,7 +1040,7 @@ def test_load_problems__rows_with_a_solution_are_counted_and_the_rest_is_refused
     assert [(row["problem"], row["solution"], "messages" in row) for row in rows] == [("1+1?", "It is 2.", False), ("3+3?", "6", True)]
     assert "2 of 4 rows dropped: no problem or no solution to imitate" in capsys.readouterr().out
     (tmp_path / "n.json").write_text('[{"problem": "1+1?", "answer": "2"}]')
-    with pytest.raises(laser.UserError, match="no problem in text with a solution to imitate"):
+    with pytest.raises(laser.UserError, match="no solution column of a known name with a value .1 rows.; name one of .* with --solution_column"):
         laser.load_problems(str(tmp_path / "n.json"), True, Config(), worked=True)
 
 
@@ -1085,7 +1085,7 @@ def test_warm_start__of_a_chat_model_on_a_file_is_saved_and_resumed(tmp_path, ca
                "--eval_every", 0, "--beta", 0.3, "--out", tmp_path / "run"]
     assert here(*command, "--steps", 0) == 0
     printed = capsys.readouterr().out
-    assert "41 problems, all rows" in printed and "1 of 41 worked solutions dropped, longer than --max_response_tokens 30" in printed
+    assert "w.jsonl: 41 problems, all rows" in printed and "1 of 41 worked solutions dropped, longer than --max_response_tokens 30" in printed
     likely = []
     for place in (folder, tmp_path / "run" / "warm_start"):
         policy = laser.load_policy(Config(), str(place), torch.device("cpu"), "float32")
@@ -1895,6 +1895,10 @@ def test_show__warns_once_when_solutions_stop_ending(capsys):
     for step, complete in enumerate([0.9, 0.95, 0.71, 0.69, 0.1], 2):
         laser.show(run, laser.progress([]), {"step": step, "reward": 0.5, "f1": None, "complete": complete}, rollouts, Config(rollouts_every=0))
     error = capsys.readouterr().err
+    run.complete = 0.9  # of 16 solutions, of which a quarter fewer may end by chance
+    laser.show(run, laser.progress([]), {"step": 9, "reward": 0.5, "f1": None, "complete": 0.6}, rollouts,
+               Config(rollouts_every=0, prompts_per_step=4, group_size=4))
+    assert "warning" not in capsys.readouterr().err
     assert error.count("warning: ") == 1 and "at step 5 0.69 of the solutions end by themselves, 0.90 at the start" in error
 
 
@@ -1982,9 +1986,36 @@ def test_evaluate_only__goes_on_another_day_with_the_day_it_began(finished, tmp_
     config = tmp_path / "e" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "date": "2001-09-09"}))
     assert here(*command) == 0 and here(*command, "--date", "2024-02-29") == 2
-    weights = model / "model.safetensors"
-    os.utime(weights, (time.time() + 5, time.time() + 5))  # other weights at the same place
+    (model / "ev").mkdir()  # no file of the model
+    assert here(*command) == 0
+    os.utime(model / "model.safetensors", (10**9, 10**9))  # other weights at the same place, and older
     assert here(*command) == 2 and "has changed since" in capsys.readouterr().err
+
+
+def test_evaluate_only__of_messages_is_scored_and_goes_on_with_the_same_messages(finished, tmp_path, capsys):
+    model, data = tmp_path / "chat", tmp_path / "e.jsonl"
+    shutil.copytree(finished[0] / "checkpoint", model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    tokenizer.save_pretrained(model)
+    row = laser.pair_problems("pairs-heldout", 1)[0]
+    chat = [{"role": "system", "content": "1+2=3"}, {"role": "user", "content": row["problem"]}]
+    data.write_text(json.dumps({"problem": chat, "answer": row["answer"]}))
+    command = ["--model", model, "--eval_only", "--eval_data", data, "--n", 8, "--out", tmp_path / "E"]
+    assert here(*command) == 0
+    samples = lines(tmp_path / "E" / "samples.jsonl")
+    assert here("--model", model, "--prompt_suffix", "Now.", "--score", tmp_path / "E" / "samples.jsonl", "--out", tmp_path / "other.jsonl") == 0
+    assert here("--model", model, "--score", tmp_path / "E" / "samples.jsonl", "--out", tmp_path / "s.jsonl") == 0
+    compared = 0
+    for before, after, other in zip(samples, *(lines(tmp_path / f"{name}.jsonl") for name in ("s", "other")), strict=True):
+        assert before["messages"] == chat
+        if before["complete"] and len(before["response"]) + 1 == before["tokens"]:
+            assert after["logp_zc"] == pytest.approx(before["logp_zc"], abs=1e-3) != pytest.approx(other["logp_zc"], abs=1e-3)
+            compared += 1
+    assert compared
+    chat[0]["content"] = "Be long."
+    data.write_text(json.dumps({"problem": chat, "answer": row["answer"]}))
+    assert here(*command) == 2 and "solutions of other problems" in capsys.readouterr().err
 
 
 def test_evaluate_only__the_table_of_several_sets_has_their_mean(finished, tmp_path, capsys):
@@ -2034,7 +2065,7 @@ def test_evaluate_only__of_other_problems_is_refused_and_keeps_what_is_there(fin
         assert len(kept) == 12 and [row["gold"] for row in kept[::2]] == [row["answer"] for row in rows]
     assert "other problems" in capsys.readouterr().err
     with (tmp_path / "E" / "samples.jsonl").open("a") as file:
-        file.write('{"step": 4}\n')
+        file.write('{"step": 4, "data": "e.jsonl", "problem": "x", "gold": "1"}\n')
     assert here(*command) == 2 and "samples.jsonl is damaged" in capsys.readouterr().err
 
 
@@ -2100,6 +2131,13 @@ def test_parse__model_may_stand_in_the_config_file_or_in_the_run_that_is_resumed
     (tmp_path / "run" / "config.json").write_text(json.dumps({**stored, "model": "elsewhere/model", "data": "x.jsonl"}))
     resumed = laser.parse(["--resume", "--out", str(tmp_path / "run")])
     assert (resumed.model, resumed.data, resumed.steps) == ("elsewhere/model", "x.jsonl", 4)
+
+
+def test_parse__a_warm_start_from_a_checkpoint_does_not_keep_its_c_ref(finished):
+    model = str(finished[0] / "checkpoint")
+    assert laser.parse(["--model", model]).c_ref < 0
+    assert laser.parse(["--model", model, "--warm_start_steps", "5"]).c_ref is None
+    assert laser.parse(["--model", model, "--warm_start_steps", "5", "--c_ref", "-1e1"]).c_ref == -10
 
 
 def test_parse__defaults_then_the_file_then_the_flags():
