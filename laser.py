@@ -1009,6 +1009,8 @@ def encode_prompts(policy, rows, config):
         texts = render(tokenizer, chats, config, add_generation_prompt=True)
     elif any("messages" in row for row in rows):
         fail("The data are messages, and the model has no chat template; give problems as text.")
+    elif json.loads(config.template_kwargs):
+        fail("--template_kwargs are for a chat template, and the model has none; drop them.")
     prompts = tokenizer(texts, add_special_tokens=not tokenizer.chat_template)["input_ids"]
     for ids in prompts:  # some tokenizers append EOS to whatever they encode
         while ids and ids[-1] in policy.eos_ids and not tokenizer.chat_template:
@@ -1081,6 +1083,8 @@ def warm_start(policy, problems, config):
             f"--max_response_tokens {config.max_response_tokens}")
     if not kept:
         fail("Every worked solution is longer than --max_response_tokens; raise it.")
+    if len(kept) < config.warm_start_batch:
+        say(f"the warm start has {len(kept)} solutions, fewer than --warm_start_batch: each step takes all")
     for step in progress(range(config.warm_start_steps), desc="warm start", leave=False):
         rows = rng.sample(kept, min(config.warm_start_batch, len(kept)))
         optimizer.param_groups[0]["lr"] = rate * (1 - step / config.warm_start_steps)

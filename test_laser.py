@@ -1086,6 +1086,9 @@ def test_warm_start__of_a_chat_model_on_a_file_is_saved_and_resumed(tmp_path, ca
     assert here(*command, "--steps", 0) == 0
     printed = capsys.readouterr().out
     assert "w.jsonl: 41 problems, all rows" in printed and "1 of 41 worked solutions dropped, longer than --max_response_tokens 30" in printed
+    assert "fewer than --warm_start_batch" not in printed
+    assert here(*command[:-1], tmp_path / "few", "--steps", 0, "--warm_start_batch", 50, "--warm_start_steps", 1) == 0
+    assert "the warm start has 40 solutions, fewer than --warm_start_batch: each step takes all" in capsys.readouterr().out
     likely = []
     for place in (folder, tmp_path / "run" / "warm_start"):
         policy = laser.load_policy(Config(), str(place), torch.device("cpu"), "float32")
@@ -1142,6 +1145,8 @@ def test_encode_prompts__messages_suffix_and_end_tokens(tmp_path):
     tokenizer.chat_template = None
     with pytest.raises(laser.UserError, match="no chat template"):
         prompt(row)
+    with pytest.raises(laser.UserError, match="--template_kwargs are for a chat template"):
+        prompt({"problem": "x"}, template_kwargs='{"a": 1}')
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", 0)])
     assert tokenizer("x")["input_ids"][-1] == 0 and prompt({"problem": "x"}, prompt_suffix="") == "x"
 
