@@ -342,7 +342,7 @@ def forward_pass(f):
     return call
 
 
-PATIENCE = {"cpu": 1, "cuda": 16, "xpu": 16, "mps": 16}  # steps between looks at who is done: GPUs must wait
+PATIENCE = {"cpu": 1}  # steps between looks at who is done; elsewhere 16: a look waits for the device
 PREFILL_TOKENS = 32768  # padded prompt tokens in one pass
 
 
@@ -403,7 +403,7 @@ def sample(model, prompts, group_size, u, eos_ids, zc, temperature=1.0, max_rows
 
         # 3. Let done rows leave, once they are an eighth of all: copying the cache costs about one step. A
         #    row that has just drawn EOS stays, to read z_c; one that was just cut has nothing left to read.
-        look = step % PATIENCE[device.type] == 0
+        look = step % PATIENCE.get(device.type, 16) == 0
         if look:
             leaving = was_done | ((rows.length == T) & ~rows.ended)
             stay = (~leaving).nonzero().squeeze(1)
@@ -832,15 +832,13 @@ def pair_problems(name, count, right=0.3):
 
 def problems_of_step(problems, step, config):
     """The P problems of a step: a shuffle each epoch, read in order. A function of the step: no state."""
-    first = step * config.prompts_per_step
-    chosen, orders = [], {}
-    for i in range(first, first + config.prompts_per_step):
-        epoch, place = divmod(i, len(problems))
-        if epoch not in orders:
-            generator = torch.Generator().manual_seed(seed_of("order", config.seed, epoch))
-            orders[epoch] = torch.randperm(len(problems), generator=generator)
-        chosen.append(problems[orders[epoch][place]])
-    return chosen
+    @functools.cache
+    def order(epoch):
+        generator = torch.Generator().manual_seed(seed_of("order", config.seed, epoch))
+        return torch.randperm(len(problems), generator=generator)
+
+    first, n = step * config.prompts_per_step, len(problems)
+    return [problems[order(i // n)[i % n]] for i in range(first, first + config.prompts_per_step)]
 
 
 KINDS = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
@@ -856,7 +854,7 @@ def load_problems(name, train, config, worked=False):
     `worked`: {problem, solution[, messages]}, to be imitated. Rows without a problem, or with a gold that
     cannot be checked, teach nothing: they are dropped and counted."""
     if name in PAIRS:
-        return pair_problems(name, 20000 if train else 200, config.warm_start_right)
+        return pair_problems(name, 20000, config.warm_start_right) if train else pair_problems(name, 200)
     what, needed = ("solution", "solution to imitate") if worked else ("answer", "checkable answer")
     given = None if worked and config.warm_start_data else config.problem_column
     with explained(f"Cannot read {name} (ERROR); check the name, the file and the network."):
@@ -881,27 +879,22 @@ def load_problems(name, train, config, worked=False):
 
 
 def question(cell):
-    """{problem[, messages]} of a cell: a text, or messages, which go to the chat template as they are."""
+    """{problem[, messages]} of a cell: a text, or messages, which go to the chat template as they are. Their
+    problem is "" unless they end with the user's turn, to be answered."""
     if not isinstance(cell, list):
         return {"problem": cell}
-    messages, problem = read_messages(cell)
-    return {"problem": problem, "messages": messages}
+    if not all(isinstance(m, dict) and isinstance(m.get("content"), str) and m.get("role") for m in cell):
+        return {"problem": ""}
+    messages = [{"role": message["role"], "content": message["content"]} for message in cell]
+    while messages and messages[-1]["role"] == "assistant":  # a worked solution: not for the prompt
+        messages.pop()
+    asked = messages and messages[-1]["role"] == "user"
+    return {"problem": messages[-1]["content"] if asked else "", "messages": messages}
 
 
 def is_text(x):
     """Whether x is text, not blank, that can be written as UTF-8."""
     return isinstance(x, str) and bool(x.strip()) and x == x.encode("utf-8", "ignore").decode()
-
-
-def read_messages(cell):
-    """(messages, the problem) of a cell; it is "" unless they end with the user's turn, to be answered."""
-    if not all(isinstance(m, dict) and isinstance(m.get("content"), str) and m.get("role") for m in cell):
-        return [], ""
-    messages = [{"role": message["role"], "content": message["content"]} for message in cell]
-    while messages and messages[-1]["role"] == "assistant":  # a worked solution: not for the prompt
-        messages.pop()
-    asked = messages and messages[-1]["role"] == "user"
-    return messages, messages[-1]["content"] if asked else ""
 
 
 def column_of(table, name, what, given, known):
@@ -1083,6 +1076,8 @@ def warm_start(policy, problems, config):
             f"--max_response_tokens {config.max_response_tokens}")
     if not kept:
         fail("Every worked solution is longer than --max_response_tokens; raise it.")
+    if min(len(kept), config.warm_start_batch) < WORLD:  # all must take part in each pass
+        fail(f"{WORLD} processes need as many worked solutions a step; raise --warm_start_batch or add some.")
     if len(kept) < config.warm_start_batch:
         say(f"the warm start has {len(kept)} solutions, fewer than --warm_start_batch: each step takes all")
     for step in progress(range(config.warm_start_steps), desc="warm start", leave=False):
@@ -1354,11 +1349,10 @@ def summarise(samples, n, beta, resamples=500):
 
     picks = torch.randint(P, (resamples, P), generator=torch.Generator().manual_seed(seed_of("bootstrap", P)))
     resampled, row = [headlines(picked) for picked in picks], {}
+    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
     for name, value in headlines(torch.arange(P)).items():
-        spread = torch.stack([figures[name] for figures in resampled])
-        spread = spread[~spread.isnan()]
-        ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
-        row[name], row[f"{name}_ci"] = number(value), spread.quantile(ends).tolist() if len(spread) else None
+        ci = torch.stack([figures[name] for figures in resampled]).nanquantile(ends)  # nan if all are
+        row[name], row[f"{name}_ci"] = number(value), None if ci.isnan().any() else ci.tolist()
     tokens, right = column("tokens"), complete & (rewards > 0.5)
     ranks = [pandas.Series(x[complete].numpy()).rank() for x in (self_rewards, tokens)]
     return {**row, "log_z": number(log_partition_now(column("logp_zc")[right], beta)),
@@ -1377,7 +1371,6 @@ def step_figures(step, batch, solutions, self_rewards, losses, seconds, config):
     rewards, self_rewards, complete = batch.rewards.cpu(), self_rewards.cpu(), solutions.complete.cpu()
     logp_zc, right, wrong = solutions.logp_zc.cpu(), complete & (rewards > 0.5), complete & (rewards <= 0.5)
     metrics = verification_metrics(self_rewards[complete], rewards[complete])
-    logp_right, logp_wrong = logp_zc[right], logp_zc[wrong]
     tokens, of_prompts = sum(map(len, batch.responses)), sum(map(len, batch.prompts))
     stds = rewards.view(-1, config.group_size).std(1)
     device, on_gpu = batch.rewards.device, batch.rewards.device.type not in SHARED_MEMORY
@@ -1386,8 +1379,8 @@ def step_figures(step, batch, solutions, self_rewards, losses, seconds, config):
             "entropy": -solutions.logps.sum().item() / tokens, **losses, "lr": config.lr,
             "response_tokens": tokens / len(rewards), "complete": complete.double().mean().item(),
             **{name: number(value) for name, value in metrics.items()},
-            "logp_zc_right": number(logp_right.mean()), "logp_zc_wrong": number(logp_wrong.mean()),
-            "log_z": number(log_partition_now(logp_right, config.beta)),
+            "logp_zc_right": number(logp_zc[right].mean()), "logp_zc_wrong": number(logp_zc[wrong].mean()),
+            "log_z": number(log_partition_now(logp_zc[right], config.beta)),
             "seconds": sum(seconds.values()), **seconds,
             "sample_tokens_per_s": tokens / seconds["sample_seconds"],
             "train_tokens_per_s": (tokens + of_prompts) / seconds["train_seconds"],
@@ -1821,8 +1814,7 @@ def shard(model):
     blocks = next(module for module in model.modules() if isinstance(module, torch.nn.ModuleList))
     for module in (*blocks, model):
         fully_shard(module, mesh=mesh, mp_policy=policy)
-    for module in (*blocks, model):  # our losses are sums over the step, so gradients are added, not averaged
-        module.set_gradient_divide_factor(1.0)
+        module.set_gradient_divide_factor(1.0)  # our losses are sums over the step: gradients add up
         module.set_force_sum_reduction_for_comms(True)
     # FSDP gathers weights around `forward` and methods named to it: `run` is one that runs any function so
     model.run = types.MethodType(lambda self, f, *args, **options: f(self, *args, **options), model)
@@ -2093,7 +2085,10 @@ def prepare(config):
 
 
 def folder_of(config):
-    name = Path(config.model).name.removesuffix(".json")
+    model = Path(config.model)
+    if config.eval_only and model.name == "checkpoint":  # which every run has
+        model = model.parent
+    name = model.name.removesuffix(".json")
     return Path(config.out or ("runs/eval-" if config.eval_only else "runs/") + name)
 
 
@@ -2105,7 +2100,8 @@ def open_folder(config):
         return out, None, None
     if not (out / "config.json").exists():
         fail(f"There is no run in {out} to resume; drop --resume or name its folder with --out.")
-    changed = changed_settings(out / "config.json", config)
+    then, now = vars(read_json(out / "config.json", lambda stored: Config(**stored))), vars(config)
+    changed = [f"--{key} {then[key]}" for key in now if key not in FREE and now[key] != then[key]]
     if changed:
         fail(f"The run in {out} was started with {', '.join(changed)}; resume it so, or start another --out.")
     lock, saved, old = take_lock(out), out / "checkpoint", out / "checkpoint.old"
@@ -2113,12 +2109,6 @@ def open_folder(config):
         old.rename(saved)  # as a kill between the renames of a save has left it
     meet()
     return out, saved if saved.exists() else None, lock
-
-
-def changed_settings(stored, config):
-    """The settings of a run that `config` may not change but does, as flags with the run's values."""
-    then, now = vars(read_json(stored, lambda settings: Config(**settings))), vars(config)
-    return [f"--{key} {then[key]}" for key in now if key not in FREE and now[key] != then[key]]
 
 
 def take_lock(folder, fresh=False):
@@ -2174,8 +2164,7 @@ def save(run, step, config):
              "lower --lr and another --out, or with the last checkpoint as --model.")
     moments = sharded_state.get_optimizer_state_dict(model, run.optimizer, options=WHOLE)
     lasting = {key: getattr(config, key) for key in LASTING} | {"token": policy.zc, "c_ref": policy.c_ref}
-    dtype = str(model.dtype).removeprefix("torch.")
-    metadata = {"step": step, "param_dtype": dtype, "laser": lasting}
+    metadata = {"step": step, "param_dtype": str(model.dtype).removeprefix("torch."), "laser": lasting}
 
     def beside(folder):
         (folder / "laser.json").write_text(json.dumps(metadata, indent=1), "utf-8")
@@ -2208,9 +2197,6 @@ def restore(model, optimizer, path):
     sharded_state.set_optimizer_state_dict(model, optimizer, moments, options=options)
 
 
-SAMPLE = "data problem gold answer reward self_reward logp_zc complete tokens seconds".split()  # columns
-
-
 def evaluate(run, step, config, stop=()):
     """Sample, verify and vote on the run's data sets: rows in eval.jsonl, solutions in samples.jsonl.
 
@@ -2219,7 +2205,8 @@ def evaluate(run, step, config, stop=()):
     if [row["data"] for row in run.results if row["step"] == step] == list(run.eval_sets):
         return
     run.results[:] = cut_log(run.out / "eval.jsonl", step - 1)
-    known = [row for row in cut_log(path, keys=SAMPLE) if row["step"] == step]
+    columns = "data problem gold answer reward self_reward logp_zc complete tokens seconds".split()
+    known = [row for row in cut_log(path, keys=columns) if row["step"] == step]
     for name, problems in run.eval_sets.items():
         kept[name] = [row for row in known if row["data"] == name]
         asked = [(row["problem"], row.get("messages"), row["answer"]) for row in repeated(problems, n)]
@@ -2338,6 +2325,7 @@ def evaluate_only(config):
     if not lock:
         lock = take_lock(out, fresh=True)
         write_text(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
+    if not evaluated.exists():
         write_text(evaluated, json.dumps(files))
     run = types.SimpleNamespace(policy=policy, eval_sets=sets, reference=None, results=[], tracker=None,
                                 out=out, lock=lock)
@@ -2346,9 +2334,8 @@ def evaluate_only(config):
     rows = list(run.results)
     if len(rows) > 1:
         mean = pandas.DataFrame(rows)[[key for key in rows[0] if f"{key}_ci" in rows[0]]].mean(skipna=False)
-        of_all = {"step": step, "data": "mean", "problems": sum(row["problems"] for row in rows)}
-        means = {key: number(value) for key, value in mean.items()}
-        run.results.append({**of_all, "n": config.eval_n, **means})
+        run.results.append({"step": step, "data": "mean", "problems": sum(row["problems"] for row in rows),
+                            "n": config.eval_n, **{key: number(value) for key, value in mean.items()}})
         log(run, "eval.jsonl", run.results[-1])
     print_table(run.results)
     for row in rows:
@@ -2398,6 +2385,7 @@ def check(config):
          "--temperature 0 samples G equal solutions; training needs more than 0."),
         (config.warm_start_data and not config.warm_start_steps,
          "--warm_start_data needs --warm_start_steps; give their number, too."),
+        (tasks and config.track, "--track follows a training run; drop it."),
         (config.track and importlib.util.find_spec(config.track) is None,
          f"--track {config.track} needs that package: pip install {config.track}, or drop the flag."),
     ]
@@ -2445,18 +2433,19 @@ def parse(arguments):
     if (flags.resume or flags.eval_only) and stored.exists():
         flags = reading((stored, read_json(stored)), *own)  # what is left open is as the run was started
     else:
-        source = Path(flags.model) if flags.model.endswith(".json") else Path(flags.model) / "laser.json"
-        if source.suffix == ".json" and not source.exists() and (here / source).exists():
+        is_json = flags.model.endswith(".json")
+        source = Path(flags.model) if is_json else Path(flags.model) / "laser.json"
+        if is_json and not source.exists() and (here / source).exists():
             source = here / source
         if source.is_file():
             with explained(f"{source} is not a JSON object with a `laser` object in it (ERROR); mend it."):
                 laser = dict(json.loads(source.read_text("utf-8")).get("laser", {}))
-            if flags.warm_start_steps and not flags.model.endswith(".json"):
+            if flags.warm_start_steps and not is_json:
                 laser.pop("c_ref", None)  # it is another model after that, and measured anew
             flags = reading((source, laser), *own)
-        elif flags.model.endswith(".json"):
+        elif is_json:
             fail(f"There is no file {source}; give a .json architecture, a folder or a hub id.")
-        flags.model = str(source) if flags.model.endswith(".json") else flags.model
+        flags.model = str(source) if is_json else flags.model
     flags.date = flags.date or datetime.date.today().isoformat()
     return Config(**vars(flags))
 

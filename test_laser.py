@@ -283,7 +283,7 @@ def test_sample__is_the_same_whatever_runs_beside_it(model, max_rows):
 def test_sample__is_the_same_however_long_finished_rows_linger(model, monkeypatch):
     """As on a GPU, where who has finished is looked at now and then: rows cut at T linger, with no slot left in the cache."""
     alone = draw(model, max_rows=3)
-    monkeypatch.setattr(laser, "PATIENCE", {"cpu": 16})
+    monkeypatch.setattr(laser, "PATIENCE", {})
     lingering = draw(model, max_rows=3)
     assert not alone.complete.all() and torch.equal(alone.tokens, lingering.tokens) and torch.equal(alone.lengths, lingering.lengths)
     assert torch.allclose(alone.logps, lingering.logps, atol=1e-5) and torch.allclose(alone.logp_zc, lingering.logp_zc, atol=1e-5)
@@ -873,6 +873,14 @@ def test_vote__ties_up_to_rounding_are_ties_and_an_answer_is_worth_its_mean_rewa
 # --------------------------------------------------------------------------------------- problems and prompts
 
 
+def test_load_problems__held_out_pairs_are_the_same_whatever_the_warm_start_imitates():
+    one, other = (laser.load_problems("pairs-hard", False, Config(warm_start_right=right)) for right in (0.1, 0.9))
+    assert one == other and len(one) == 200
+    one, other = (laser.load_problems("pairs", True, Config(warm_start_right=right)) for right in (0.1, 0.9))
+    right = [sum(row["solution"].endswith("{%s}" % row["answer"]) for row in rows) / len(rows) for rows in (one, other)]
+    assert right[0] < 0.15 and right[1] > 0.35  # either order of the two is right
+
+
 def test_pair_problems__have_one_pair_and_careless_solutions_that_add_up():
     seen = {}
     for name in laser.PAIRS:
@@ -1071,6 +1079,16 @@ def test_warm_start__takes_the_steps_of_cross_entropy_by_hand_however_they_are_c
         optimizer.step()
     for name, weight in model.state_dict().items():
         assert all(torch.allclose(weight, other[name], atol=2e-5) for other in trained), name
+
+
+def test_warm_start__needs_a_solution_for_each_process(tmp_path, monkeypatch):
+    """Each pass through a model that is split over processes is a meeting of all: one without a solution would never come."""
+    policy = laser.Policy(tiny_model(vocabulary=300), byte_tokenizer(tmp_path), [2], 5, None)
+    rows = [{"problem": "1+1?", "solution": str(i), "prompt": [5, 6]} for i in range(5)]
+    monkeypatch.setattr(laser, "WORLD", 3)
+    for config in (Config(warm_start_steps=1, warm_start_batch=2), Config(warm_start_steps=1, warm_start_batch=9)):
+        with pytest.raises(laser.UserError, match="3 processes need as many worked solutions a step"):
+            laser.warm_start(policy, rows if config.warm_start_batch == 2 else rows[:2], config)
 
 
 def test_warm_start__of_a_chat_model_on_a_file_is_saved_and_resumed(tmp_path, capsys):
@@ -2042,7 +2060,9 @@ def test_evaluate_only__interrupted_goes_on(finished, tmp_path):
     assert laser.main([*command, "--out", str(tmp_path / "a")]) == 0 == laser.main([*command, "--out", str(tmp_path / "b")])
     whole = (tmp_path / "a" / "samples.jsonl").read_text()
     (tmp_path / "b" / "samples.jsonl").write_text(whole[: len(whole) // 2])  # as a kill in mid-write leaves it
+    (tmp_path / "b" / "model.json").unlink()  # as one right at the start would have
     assert laser.main([*command, "--out", str(tmp_path / "b")]) == 0
+    assert (tmp_path / "b" / "model.json").read_text() == (tmp_path / "a" / "model.json").read_text()
     for name in ("samples.jsonl", "eval.jsonl"):  # grades to rounding: other rows ran beside these
         for one, other in zip(*(without_times(lines(tmp_path / run / name)) for run in "ab"), strict=True):
             if "reliability" in one:
@@ -2230,7 +2250,15 @@ BAD = {
     "template": ["--template_kwargs", "[1"], "list": ["--template_kwargs", "[]"], "no day": ["--date", "tomorrow"], "no function": ["--reward", "verify"],
     "hot": ["--temperature", "1e300"], "cold": ["--temperature", "1e-40"], "huge": ["--clip_high", "1e300"], "constant": ["--reward", "math:pi"],
     "endless token": ["--token", "9" * 50], "positions": ["--max_response_tokens", "500"],
+    "nothing to track": ["--ask", "1 2:3=", "--token", "3", "--c_ref", "-8", "--track", "trackio"],
 }
+
+
+def test_folder_of__is_named_after_the_run_that_made_the_checkpoint():
+    assert laser.folder_of(Config(model="runs/a/checkpoint", eval_only=True)) == Path("runs/eval-a")
+    assert laser.folder_of(Config(model="runs/a/checkpoint")) == Path("runs/checkpoint")
+    assert laser.folder_of(Config(model="Qwen/Qwen2.5-7B", eval_only=True)) == Path("runs/eval-Qwen2.5-7B")
+    assert laser.folder_of(Config(model="x/small.json")) == Path("runs/small") and laser.folder_of(Config(out="o")) == Path("o")
 
 
 @pytest.mark.parametrize("flags", BAD.values(), ids=BAD)
