@@ -2285,7 +2285,14 @@ def test_main__the_readme_says_where_part_i_has_its_sections():
 
 
 # ------------------------------------------------------------------------------------------------------- verify.py
-LIMIT = 0.25  # seconds for any one call
+
+
+def limit():
+    """Seconds for any one call: 0.25 where the loop takes 8 ms, up to four times as many where the machine is slower just now."""
+    start, total = time.perf_counter(), 0
+    for i in range(200_000):
+        total += i
+    return 0.25 * min(4, max(1, (time.perf_counter() - start) / 0.008))
 
 
 @pytest.fixture
@@ -2336,10 +2343,10 @@ def test_extract_answer__thoughts_hold_no_answer(response, answer):
 def test_extract_answer__hostile_response(response, answer):
     start = time.perf_counter()
     assert extract_answer(response) == answer
-    assert time.perf_counter() - start < LIMIT
+    assert time.perf_counter() - start < limit()
     start = time.perf_counter()
     assert reward(response, "5", strict=response.count("\\boxed") == 1) == (answer == "5")
-    assert time.perf_counter() - start < LIMIT
+    assert time.perf_counter() - start < limit()
 
 
 @pytest.mark.parametrize("nothing", ["", " ", "\n", "$$", r"\,", "{}", r"\boxed{}", r"\text{ }", r"\left.\right.", "$ $", "."])
@@ -2405,7 +2412,7 @@ def test_canonical__known_functions_at_nasty_arguments():
         for argument in arguments:
             start = time.perf_counter()
             assert canonical(function % argument).value is not None
-            assert time.perf_counter() - start < LIMIT, (function, argument)
+            assert time.perf_counter() - start < limit(), (function, argument)
 
 
 def test_canonical__flat_functions_do_not_meet_their_limits():
@@ -2430,7 +2437,7 @@ def test_canonical__random_tokens():
         start = time.perf_counter()
         assert canonical(soup) is None or equivalent(soup, soup), soup
         extract_answer(soup)
-        assert time.perf_counter() - start < LIMIT, soup
+        assert time.perf_counter() - start < limit(), soup
 
 
 def test_canonical__memory_stays_flat():
@@ -3940,6 +3947,6 @@ def test_canonical__hostile_answer(name):
     canonical("1!+\\sqrt{2}+e!")  # what mpmath computes once is not this answer's time
     start = time.perf_counter()
     same = equivalent(r"\frac12", hostile) or reward(rf"\boxed{{{hostile}}}", "12") > 0
-    assert time.perf_counter() - start < LIMIT
+    assert time.perf_counter() - start < limit()
     assert not same
     assert canonical(hostile) is None or equivalent(hostile, hostile)
