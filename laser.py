@@ -1076,12 +1076,13 @@ def warm_start(policy, problems, config):
             f"--max_response_tokens {config.max_response_tokens}")
     if not kept:
         fail("Every worked solution is longer than --max_response_tokens; raise it.")
-    if min(len(kept), config.warm_start_batch) < WORLD:  # all must take part in each pass
+    size = min(len(kept), config.warm_start_batch)
+    if size < WORLD:  # all must take part in each pass
         fail(f"{WORLD} processes need as many worked solutions a step; raise --warm_start_batch or add some.")
-    if len(kept) < config.warm_start_batch:
+    if size < config.warm_start_batch:
         say(f"the warm start has {len(kept)} solutions, fewer than --warm_start_batch: each step takes all")
     for step in progress(range(config.warm_start_steps), desc="warm start", leave=False):
-        rows = rng.sample(kept, min(config.warm_start_batch, len(kept)))
+        rows = rng.sample(kept, size)
         optimizer.param_groups[0]["lr"] = rate * (1 - step / config.warm_start_steps)
         prompts, documents = [problems[i]["prompt"] for i in rows], [worked[i] + [eos] for i in rows]
         if not tokenizer.chat_template:

@@ -1086,9 +1086,9 @@ def test_warm_start__needs_a_solution_for_each_process(tmp_path, monkeypatch):
     policy = laser.Policy(tiny_model(vocabulary=300), byte_tokenizer(tmp_path), [2], 5, None)
     rows = [{"problem": "1+1?", "solution": str(i), "prompt": [5, 6]} for i in range(5)]
     monkeypatch.setattr(laser, "WORLD", 3)
-    for config in (Config(warm_start_steps=1, warm_start_batch=2), Config(warm_start_steps=1, warm_start_batch=9)):
+    for batch, there in ((2, 5), (9, 2)):
         with pytest.raises(laser.UserError, match="3 processes need as many worked solutions a step"):
-            laser.warm_start(policy, rows if config.warm_start_batch == 2 else rows[:2], config)
+            laser.warm_start(policy, rows[:there], Config(warm_start_steps=1, warm_start_batch=batch))
 
 
 def test_warm_start__of_a_chat_model_on_a_file_is_saved_and_resumed(tmp_path, capsys):
@@ -2105,6 +2105,12 @@ def test_parse__help_shows_the_flags_as_the_file_does(capsys):
     assert places == sorted(places) and "(default: 128)" in printed and "--no-balanced" in printed and "--n" in printed
 
 
+def test_check__a_tracker_follows_training_only():
+    for task in ({"ask": "1 2:3="}, {"score": "x.jsonl"}, {"eval_only": True}):
+        with pytest.raises(laser.UserError, match="--track follows a training run"):
+            laser.check(Config(track="trackio", **task))
+
+
 def test_check__a_missing_tracker_is_refused_with_a_sentence(tmp_path, capsys):
     if importlib.util.find_spec("wandb") is not None:
         pytest.skip("wandb is installed here")
@@ -2250,7 +2256,6 @@ BAD = {
     "template": ["--template_kwargs", "[1"], "list": ["--template_kwargs", "[]"], "no day": ["--date", "tomorrow"], "no function": ["--reward", "verify"],
     "hot": ["--temperature", "1e300"], "cold": ["--temperature", "1e-40"], "huge": ["--clip_high", "1e300"], "constant": ["--reward", "math:pi"],
     "endless token": ["--token", "9" * 50], "positions": ["--max_response_tokens", "500"],
-    "nothing to track": ["--ask", "1 2:3=", "--token", "3", "--c_ref", "-8", "--track", "trackio"],
 }
 
 
