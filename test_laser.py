@@ -2290,7 +2290,7 @@ def test_main__the_readme_says_where_part_i_has_its_sections():
 
 
 # ------------------------------------------------------------------------------------------------------- verify.py
-LIMIT = 1.0  # seconds for any one call; the longest takes a quarter of that, on a slow or busy machine twice as long
+LIMIT = 0.25  # seconds for any one call
 
 
 @pytest.fixture
@@ -3941,10 +3941,12 @@ HOSTILE = {
 @pytest.mark.usefixtures("own_garbage")
 @pytest.mark.parametrize("name", HOSTILE)
 def test_canonical__hostile_answer(name):
-    hostile = HOSTILE[name]
-    canonical("1!+\\sqrt{2}+e!")  # what mpmath computes once is not this answer's time
-    start = time.perf_counter()
-    same = equivalent(r"\frac12", hostile) or reward(rf"\boxed{{{hostile}}}", "12") > 0
-    assert time.perf_counter() - start < LIMIT
+    hostile, seconds = HOSTILE[name], []
+    for _ in range(3):  # the quickest counts: what mpmath computes once, or another process takes, is not this answer's time
+        verify.cached_reading.cache_clear()
+        start = time.perf_counter()
+        same = equivalent(r"\frac12", hostile) or reward(rf"\boxed{{{hostile}}}", "12") > 0
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < LIMIT
     assert not same
     assert canonical(hostile) is None or equivalent(hostile, hostile)

@@ -857,7 +857,7 @@ def special(f, low, high, cost: int):
 def polylogarithm(order, z):
     refuse(not is_integer(order) or not 2 <= order <= 9, "order out of bounds")
     return special(lambda x: mp.polylog(int(order), x), -1, 1, 0)(z)
-polylogarithm.cost = 13_000
+polylogarithm.cost = 19_000
 
 def zeta(s):
     refuse(not is_integer(s) or abs(s) > 100, "slow at a fraction, and flat at a large number")
