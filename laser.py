@@ -2283,7 +2283,9 @@ def score_file(config):
         rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         if not all(is_text(row["problem"]) and is_text(row["response"] + ".") for row in rows):
             raise ValueError("a problem is empty, or something is no text")
-        ended = [row for row in rows if row.get("complete") is not False]  # after a cut one nothing is read
+        if not all(row.get("complete", True) in (True, False) for row in rows):
+            raise ValueError("`complete` must be true or false")
+        ended = [row for row in rows if row.get("complete", True)]  # after a cut one nothing is read
         if not ended:
             raise ValueError("it has no complete response")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -1992,6 +1992,8 @@ def test_score_file__counts_responses_that_encode_otherwise_and_names_what_is_to
     assert len({row["self_reward"] for row in lines(tmp_path / "new" / "s.jsonl")}) == 1
     (tmp_path / "r.jsonl").write_text(json.dumps({"problem": "1 2:3=", "response": "1", "complete": False}))
     assert here(*command[:-1], tmp_path / "cut.jsonl") == 2 and "no complete response" in capsys.readouterr().err
+    (tmp_path / "r.jsonl").write_text(json.dumps({"problem": "1 2:3=", "response": "1", "complete": "no"}))
+    assert here(*command[:-1], tmp_path / "no.jsonl") == 2 and "`complete` must be true or false" in capsys.readouterr().err
     (tmp_path / "r.jsonl").write_text(json.dumps({"problem": "1 2:3=", "response": "1" * 600}))
     command[-1] = tmp_path / "long.jsonl"
     assert here(*command) == 2 and "positions end at 512" in capsys.readouterr().err and not (tmp_path / "long.jsonl").exists()
