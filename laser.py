@@ -6,7 +6,7 @@ solution in the log-probability of one special token z_c, read right after the s
     for step in range(steps):
         solutions    = sample(problems, G each)       # y ~ π(·|x); one step after EOS reads log π(z_c|x,y)
         rewards      = verify(solutions)              # r_v ∈ {0, 1}: is the boxed answer right?
-        self_rewards = beta * (logp_zc - c_ref)       # r_s, its verdict; c_ref: mean log π(z_c) untrained
+        self_rewards = beta * (logp_zc - c_ref)       # r_s, its verdict; c_ref: mean log π(z_c) at the start
         A            = (1 - tau) * normalise(rewards) + tau * normalise(clip(self_rewards, 0, 1))
                                                       # within the G solutions of a problem
         L_policy     = -mean(min(ratio * A, clip(ratio, 1 - ε_low, 1 + ε_high) * A))  # ratio = π / π_old
@@ -49,6 +49,7 @@ import signal
 import sys
 import time
 import types
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -78,7 +79,7 @@ from verify import checkable, extract_answer, group, reward
 # ========================================================================================== Part I: the story
 # --------------------------------------------------------------------------------------------------- settings
 
-# type, test, and the words for it in a refusal, which `check` in part III makes
+# Annotated[type, test, its words in a refusal]: `check` in part III applies them
 Count = Annotated[int, lambda x: x >= 0, "0 or more"]
 AtLeastOne = Annotated[int, lambda x: x >= 1, "1 or more"]
 AtLeastTwo = Annotated[int, lambda x: x >= 2, "2 or more, as GRPO compares the solutions of one problem"]
@@ -133,11 +134,11 @@ class Config:
 
     # self-reward
     token: str | None = knob(None, "z_c, a token or its id (default: one that the model never uses)")
-    beta: Positive = knob(0.1, "β_v, reward per nat of log π(z_c)")
+    beta: Positive = knob(0.1, "β, reward per nat of log π(z_c)")
     c_ref: float | None = knob(None, "mean log π_ref(z_c), nats (default: measured on the starting model)")
     alpha: NotNegative = knob(0.1, "weight of the self-reward loss; 0 is plain GRPO")
     tau: Share = knob(0.1, "weight of the self-reward in the advantage, 0 to 1")
-    min_std: NotNegative = knob(0.1, "groups whose clipped self-rewards have no larger std keep A_v")
+    min_std: NotNegative = knob(0.1, "groups whose clipped self-rewards have no larger std keep GRPO's A")
     reasoning_warmup: Count = knob(200, "first steps without self-reward loss")
     self_reward_warmup: Count = knob(200, "following steps with the loss and τ = 0")
     balanced: bool = knob(True, "right and wrong solutions weigh the same in the self-reward loss")
@@ -550,7 +551,7 @@ def self_reward(logp_zc, c_ref, beta):
 
 
 def self_reward_of(logp_zc, c_ref, config):
-    """r_s as `config` trains it: the equation above, or π(z_c) under cross-entropy. Where cut, −inf or 0."""
+    """r_s as `config` trains it: the equation above, or π(z_c) under cross-entropy. Where cut: −inf, or 0."""
     if config.self_loss == "ce":
         return logp_zc.exp()
     return self_reward(logp_zc, c_ref, config.beta)
@@ -636,13 +637,13 @@ def self_reward_loss(self_rewards, rewards, weights, total):
     """1/(N_c+N_i) Σ w (r_s − r_v)² of complete solutions, unclipped r_s, all (B,) (paper, eq. 10): scalar.
 
     weights: `class_weights` over the whole step, 0 where cut; total: N_c + N_i of the whole step."""
-    error = torch.where(weights > 0, self_rewards - rewards, 0.0)
+    error = torch.where(weights > 0, self_rewards - rewards, 0.0)  # where cut it is inf, and 0 · inf is nan
     weighted = weights * error**2
     return weighted.sum() / total
 
 
 def self_reward_cross_entropy(logp_zc, rewards, weights, total):
-    """The ablation: cross-entropy of π(z_c) against r_v. It drives π(z_c) to 1: the model says z_c."""
+    """The ablation: cross-entropy of π(z_c) against r_v. It drives π(z_c) to 1: the model would write z_c."""
     logp = torch.where(weights > 0, logp_zc, -1.0)  # any finite number: its weight is 0
     logp = logp.clamp(max=-1e-6)  # so that log(1 − π) stays finite
     log_not = torch.log(-torch.expm1(logp))
@@ -859,11 +860,11 @@ def load_problems(name, train, config, worked=False):
     given = None if worked and config.warm_start_data else config.problem_column
     with explained(f"Cannot read {name} (ERROR); check the name, the file and the network."):
         table, origin = read_table(name, train)
-        problems = column_of(table, name, "problem", given, PROBLEMS)
+        problems = column_of(table, name, "problem", given, PROBLEMS, train)
         if worked:
-            cells = column_of(table, name, "solution", config.solution_column, ["solution"])
+            cells = column_of(table, name, "solution", config.solution_column, ["solution"], train)
         else:
-            cells = map(gold_answer, column_of(table, name, "answer", config.answer_column, ANSWERS))
+            cells = map(gold_answer, column_of(table, name, "answer", config.answer_column, ANSWERS, train))
         rows = [question(problem) | {what: cell} for problem, cell in zip(problems, cells)]
     useful = is_text if worked else lambda gold: config.reward or checkable(gold)
     kept = [row for row in rows if is_text(row["problem"]) and useful(row[what])]
@@ -897,10 +898,13 @@ def is_text(x):
     return isinstance(x, str) and bool(x.strip()) and x == x.encode("utf-8", "ignore").decode()
 
 
-def column_of(table, name, what, given, known):
-    """The cells of the given column, or the first of a known name. Dots lead into cells that are dicts."""
+def column_of(table, name, what, given, known, train):
+    """The cells of the given column, or the first of a known name. Dots lead into cells that are dicts.
+
+    Held-out sets need not have the given column, as they may come from elsewhere than the training's."""
     alike = {column.lower(): column for column in table}
-    for path in [given] if given else known:
+    names = [given] * bool(given) + [*known] * (not given or not train)
+    for path in names:
         first, *keys = [path] if path in table else path.split(".")
         cells = table.get(first, table.get(alike.get(first.lower()), []))
         for key in keys:
@@ -910,6 +914,8 @@ def column_of(table, name, what, given, known):
             inside = ", ".join(f"{path}.{key}" for key in example)
             fail(f"Column {path} of {name} holds dicts; name one of {inside} with --{what}_column.")
         if example is not None:
+            if given and path != given:
+                say(f"{name} has no {what} in a column {given}: {path} is taken")
             return cells
     rows = max(map(len, table.values()), default=0)
     fail(f"{name} has no {what} column {given or 'of a known name'} with a value ({rows} rows); name one of "
@@ -927,8 +933,10 @@ def read_table(name, train):
     if kind == ".parquet":
         return pyarrow.parquet.read_table(path).to_pydict(), "all rows"
     if kind in (".csv", ".tsv"):
-        as_written = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
-        table = pandas.read_csv(path, sep="\t" if kind == ".tsv" else ",", **as_written)
+        as_written = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig", "index_col": False}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)  # rows longer than the header
+            table = pandas.read_csv(path, sep="\t" if kind == ".tsv" else ",", **as_written)
         return table.to_dict("list"), "all rows"
     if kind in KINDS:
         with (open if plain == name.lower() else gzip.open)(path, "rt", encoding="utf-8-sig") as file:
@@ -960,15 +968,14 @@ def read_objects(text):
 
 
 def gold_answer(value):
-    """The answer in a cell, as text: a list's items, what follows `####` (GSM8K), a solution's box, or ""."""
+    """The answer in a cell, as text: a list's items, a solution's box, what follows `####` (GSM8K), or ""."""
     if value is None:
         return ""
     if isinstance(value, (list, tuple)):
         return ", ".join(map(gold_answer, value))
     text = str(value).strip()
-    if "####" in text:
-        return text.rsplit("####", 1)[1].strip()
-    return extract_answer(text) or text
+    after = text.rsplit("####", 1)[-1].strip()  # all of it where there is none
+    return extract_answer(text) or after
 
 
 def reward_function(config, strict=False):
@@ -1735,7 +1742,8 @@ def choose_device(wanted):
     kind, count = (kind.type, torch.accelerator.device_count()) if kind else ("cpu", 1)
     name, _, place = (kind if wanted == "auto" else wanted).partition(":")
     if name not in ("cpu", kind) or place and (WORLD > 1 or not place.isdecimal()):
-        fail(f"--device {wanted} is not here; use one of {', '.join(dict.fromkeys(['auto', 'cpu', kind]))}.")
+        names = ", ".join(dict.fromkeys(["auto", "cpu", kind]))
+        fail(f"--device {wanted} is not here, or has a number under torchrun; use one of {names}.")
     if name == "cpu":
         return torch.device("cpu")
     place = int(place or os.environ.get("LOCAL_RANK", 0))
@@ -1747,13 +1755,14 @@ def choose_device(wanted):
 def choose_dtype(config, device):
     """Of weights and AdamW moments: float32 on a CPU, and on GPUs if it fits, with computation in bfloat16.
 
-    float32 takes 16 bytes a parameter (weight, gradient, two moments), shared out over the processes, and 2
-    for the copy that computes; 30% are left to cache and activations. bfloat16 takes 8."""
+    float32 takes 16 bytes a parameter (weight, gradient, two moments), shared out over the processes, 2 for
+    the copy that computes and 2 for a reference; 30% are left to cache and activations. bfloat16 takes 8."""
     if config.param_dtype != "auto" or device.type in SHARED_MEMORY:
         return "float32" if config.param_dtype == "auto" else config.param_dtype
     with torch.device("meta"), explained(f"Cannot load {config.model} (ERROR); check name and network."):
         parameters = AutoModelForCausalLM.from_config(architecture(config.model)).num_parameters()
-    fits = parameters * (16 / WORLD + 2) < 0.7 * torch.accelerator.get_memory_info(device)[1]
+    copies = 2 if config.kl or config.exact_reference else 1
+    fits = parameters * (16 / WORLD + 2 * copies) < 0.7 * torch.accelerator.get_memory_info(device)[1]
     return "float32" if fits else "bfloat16"
 
 
@@ -2047,6 +2056,10 @@ def prepare(config):
         f"{len(problems)} problems; seed {config.seed}, run in {out}")
     if worked:
         worked = add_prompts(worked, policy, config, "the warm start")
+    tracker = importlib.import_module(config.track) if config.track and RANK == 0 else None
+    if tracker:
+        with explained(f"--track {config.track} does not start (ERROR); log in there, or drop the flag."):
+            tracker.init(project="laser", name=out.name, config=dataclasses.asdict(config))
     if WORLD > 1 or device.type not in SHARED_MEMORY and dtype == "float32":
         join(device)
         shard(model)
@@ -2076,9 +2089,6 @@ def prepare(config):
     for name in ("samples", "rollouts"):
         cut_log(out / f"{name}.jsonl", step)
     results = cut_log(out / "eval.jsonl", step, ("data", "n"))
-    tracker = importlib.import_module(config.track) if config.track and RANK == 0 else None
-    if tracker:
-        tracker.init(project="laser", name=out.name, config=dataclasses.asdict(config))
     return types.SimpleNamespace(
         policy=policy._replace(c_ref=c_ref), optimizer=optimizer, reference=reference, problems=problems,
         eval_sets=eval_sets, first_step=step, saved_step=step if saved else None, results=results,
@@ -2086,7 +2096,7 @@ def prepare(config):
 
 
 def folder_of(config):
-    model = Path(config.model)
+    model = Path(config.model).resolve()
     if config.eval_only and model.name == "checkpoint":  # which every run has
         model = model.parent
     name = model.name.removesuffix(".json")
@@ -2237,8 +2247,8 @@ def evaluate(run, step, config, stop=()):
 def load_grader(config):
     """The Policy of a trained --model, if it is known how it grades itself."""
     if config.token is None or config.c_ref is None:
-        fail(f"{config.model} is no folder with a laser.json, so its z_c is unknown; mend the path, or give "
-             "--token and --c_ref (and --beta).")
+        fail(f"{config.model} is no folder with a laser.json, or --token is not the one in it; mend that, or "
+             "give --token and --c_ref (and --beta).")
     device, dtype = choose_device(config.device), config.param_dtype
     if dtype == "auto":
         dtype = "float32" if device.type == "cpu" else "bfloat16"
@@ -2283,6 +2293,9 @@ def score_file(config):
         rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         if not all(is_text(row["problem"]) and is_text(row["response"] + ".") for row in rows):
             raise ValueError("a problem is empty, or something is no text")
+        chats = [row["messages"] for row in rows if "messages" in row]
+        if not all(isinstance(chat, list) and question(chat)["problem"] for chat in chats):
+            raise ValueError("`messages` are not what the chat template takes, or do not end with the user's")
         if not all(row.get("complete", True) in (True, False) for row in rows):
             raise ValueError("`complete` must be true or false")
         ended = [row for row in rows if row.get("complete", True)]  # after a cut one nothing is read
@@ -2389,6 +2402,7 @@ def check(config):
         (config.warm_start_data and not config.warm_start_steps,
          "--warm_start_data needs --warm_start_steps; give their number, too."),
         (tasks and config.track, "--track follows a training run; drop it."),
+        (tasks and config.reward and not config.eval_only, "--ask and --score do not verify; drop --reward."),
         (config.track and importlib.util.find_spec(config.track) is None,
          f"--track {config.track} needs that package: pip install {config.track}, or drop the flag."),
     ]
@@ -2427,28 +2441,30 @@ def parse(arguments):
                 fail(f"In {source}: {error}", error)
         return parser.parse_args(arguments)
 
-    flags, own, here = reading(), [], Path(__file__).parent
+    flags, own = reading(), []
     if flags.config:
         with explained(f"Cannot read {flags.config} (ERROR); give a yaml or json file of settings."):
             own = [(flags.config, dict(yaml.safe_load(Path(flags.config).read_text("utf-8"))))]
     flags = reading(*own)  # which may name the model and the folder
-    stored = folder_of(flags) / "config.json"
-    if (flags.resume or flags.eval_only) and stored.exists():
+    here, stored = Path(__file__).parent, folder_of(flags) / "config.json"
+    goes_on = (flags.resume or flags.eval_only) and stored.exists()
+    if goes_on:
         flags = reading((stored, read_json(stored)), *own)  # what is left open is as the run was started
-    else:
-        is_json = flags.model.endswith(".json")
-        source = Path(flags.model) if is_json else Path(flags.model) / "laser.json"
-        if is_json and not source.exists() and (here / source).exists():
-            source = here / source
+    is_json = flags.model.endswith(".json")
+    source = Path(flags.model) if is_json else Path(flags.model) / "laser.json"
+    if is_json and not source.exists() and (here / source).exists():
+        source = here / source
+    if not goes_on:
         if source.is_file():
             with explained(f"{source} is not a JSON object with a `laser` object in it (ERROR); mend it."):
                 laser = dict(json.loads(source.read_text("utf-8")).get("laser", {}))
-            if flags.warm_start_steps and not is_json:
-                laser.pop("c_ref", None)  # it is another model after that, and measured anew
+            other = "token" in laser and flags.token not in (None, str(laser["token"]))
+            if other or flags.exact_reference or flags.warm_start_steps and not is_json:
+                laser.pop("c_ref", None)  # it is of another token or model, or not wanted
             flags = reading((source, laser), *own)
         elif is_json:
             fail(f"There is no file {source}; give a .json architecture, a folder or a hub id.")
-        flags.model = str(source) if is_json else flags.model
+    flags.model = str(source) if is_json else flags.model
     flags.date = flags.date or datetime.date.today().isoformat()
     return Config(**vars(flags))
 

@@ -979,6 +979,26 @@ def test_read_table__files_by_what_they_are(name, tmp_path):
     assert laser.load_problems(str(tmp_path / name), True, Config()) == rows
 
 
+def test_read_table__rows_longer_than_the_header_are_refused(tmp_path):
+    """pandas would take the first cell for the row's name and shift the others: problem "2", answer "5"."""
+    (tmp_path / "a.csv").write_text("problem,answer,level\n1+1=?,2,5,\n2+2=?,4,5,\n")
+    with pytest.raises(laser.UserError, match="Length of header"):
+        laser.load_problems(str(tmp_path / "a.csv"), True, Config())
+
+
+def test_column_of__held_out_sets_need_not_have_the_column_that_is_named_for_training(tmp_path, capsys):
+    (tmp_path / "mine.csv").write_text("Q,problem,answer\n1+1?,x,2\n")
+    (tmp_path / "other.csv").write_text("question,answer\n2+2?,4\n")
+    config = Config(problem_column="Q")
+    for train in (True, False):
+        assert laser.load_problems(str(tmp_path / "mine.csv"), train, config) == [{"problem": "1+1?", "answer": "2"}]
+    assert "is taken" not in capsys.readouterr().out
+    assert laser.load_problems(str(tmp_path / "other.csv"), False, config) == [{"problem": "2+2?", "answer": "4"}]
+    assert "other.csv has no problem in a column Q: question is taken" in capsys.readouterr().out
+    with pytest.raises(laser.UserError, match="no problem column Q"):
+        laser.load_problems(str(tmp_path / "other.csv"), True, config)
+
+
 def test_load_problems__messages_are_asked_up_to_the_users_last_turn(tmp_path, capsys):
     user, solution, system = ({"role": role, "content": text} for role, text in (("user", "1+1?"), ("assistant", "2"), ("system", "s")))
     cells = [[system, user], [user, solution], [user, system], [], ["hi"], [{"role": "user"}], [{"content": "x"}], [solution]]
@@ -1032,7 +1052,8 @@ def test_load_problems__golds_that_teach_nothing_are_dropped_and_counted(tmp_pat
 
 
 @pytest.mark.parametrize("value, expected", [
-    (70, "70"), ("We add.\n#### 1,234", "1,234"), ("so \\boxed{\\frac{1}{2}}.", "\\frac{1}{2}"), ([3, "4"], "3, 4"), (" x ", "x")])
+    (70, "70"), ("We add.\n#### 1,234", "1,234"), ("so \\boxed{\\frac{1}{2}}.", "\\frac{1}{2}"), ([3, "4"], "3, 4"), (" x ", "x"),
+    ("#### Step 1\nWe add.\n#### Step 2\nSo \\boxed{7}.", "7")])
 def test_gold_answer__by_kind(value, expected):
     assert laser.gold_answer(value) == expected
 
@@ -1992,6 +2013,9 @@ def test_score_file__counts_responses_that_encode_otherwise_and_names_what_is_to
     assert len({row["self_reward"] for row in lines(tmp_path / "new" / "s.jsonl")}) == 1
     (tmp_path / "r.jsonl").write_text(json.dumps({"problem": "1 2:3=", "response": "1", "complete": False}))
     assert here(*command[:-1], tmp_path / "cut.jsonl") == 2 and "no complete response" in capsys.readouterr().err
+    for messages in (None, "1+1", [], [{"role": "assistant", "content": "2"}]):
+        (tmp_path / "r.jsonl").write_text(json.dumps({"problem": "1 2:3=", "response": "1", "messages": messages}))
+        assert here(*command[:-1], tmp_path / "no.jsonl") == 2 and "`messages` are not" in capsys.readouterr().err
     (tmp_path / "r.jsonl").write_text(json.dumps({"problem": "1 2:3=", "response": "1", "complete": "no"}))
     assert here(*command[:-1], tmp_path / "no.jsonl") == 2 and "`complete` must be true or false" in capsys.readouterr().err
     (tmp_path / "r.jsonl").write_text(json.dumps({"problem": "1 2:3=", "response": "1" * 600}))
@@ -2113,6 +2137,21 @@ def test_check__a_tracker_follows_training_only():
             laser.check(Config(track="trackio", **task))
 
 
+def test_check__a_reward_is_for_what_is_verified():
+    for task in ({"ask": "1 2:3="}, {"score": "x.jsonl"}):
+        with pytest.raises(laser.UserError, match="--ask and --score do not verify"):
+            laser.check(Config(reward="math:sqrt", **task))
+    laser.check(Config(reward="math:sqrt", eval_only=True))
+
+
+def test_prepare__a_tracker_that_does_not_start_is_named_before_anything_is_written(tmp_path, monkeypatch, capsys):
+    (tmp_path / "trackio.py").write_text("def init(**options): raise SystemExit('log in first')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert here(*FAST, "--track", "trackio", "--out", tmp_path / "t") == 2 and not (tmp_path / "t").exists()
+    assert "--track trackio does not start (SystemExit: log in first)" in capsys.readouterr().err
+    del sys.modules["trackio"]
+
+
 def test_check__a_missing_tracker_is_refused_with_a_sentence(tmp_path, capsys):
     if importlib.util.find_spec("wandb") is not None:
         pytest.skip("wandb is installed here")
@@ -2171,6 +2210,25 @@ def test_parse__a_warm_start_from_a_checkpoint_does_not_keep_its_c_ref(finished)
     assert laser.parse(["--model", model]).c_ref < 0
     assert laser.parse(["--model", model, "--warm_start_steps", "5"]).c_ref is None
     assert laser.parse(["--model", model, "--warm_start_steps", "5", "--c_ref", "-1e1"]).c_ref == -10
+
+
+def test_parse__another_token_or_an_exact_reference_does_not_keep_the_stored_c_ref(finished, capsys):
+    model = str(finished[0] / "checkpoint")
+    own = laser.parse(["--model", model])
+    assert laser.parse(["--model", model, "--token", own.token]).c_ref == own.c_ref < 0
+    assert laser.parse(["--model", model, "--token", "5"]).c_ref is None
+    assert laser.parse(["--model", model, "--token", "5", "--c_ref", "-9"]).c_ref == -9
+    laser.check(laser.parse(["--model", model, "--exact_reference"]))
+    assert here("--model", model, "--token", 5, "--ask", "1 2:3=") == 2
+    assert "--token is not the one in it" in capsys.readouterr().err
+
+
+def test_parse__a_json_model_beside_the_program_is_found_again_on_resuming(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = laser.parse(["--model", "tiny_config.json", "--out", "run"])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
+    assert laser.parse(["--model", "tiny_config.json", "--out", "run", "--resume"]).model == config.model == str(HERE / "tiny_config.json")
 
 
 def test_parse__defaults_then_the_file_then_the_flags():
