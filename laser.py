@@ -2096,7 +2096,7 @@ def prepare(config):
 
 
 def folder_of(config):
-    model = Path(config.model).resolve()
+    model = Path(os.path.abspath(config.model))
     if config.eval_only and model.name == "checkpoint":  # which every run has
         model = model.parent
     name = model.name.removesuffix(".json")
