@@ -17,7 +17,7 @@ solution in the log-probability of one special token z_c, read right after the s
 L_policy is GRPO: tokens of solutions better than their group's mean become more likely, the others less;
 PPO's clip rewards no token beyond ε of change from the probability with which it was sampled.
 
-    python laser.py                        # a tiny model, from random weights, on a CPU, in some 3 minutes
+    python laser.py                        # a tiny model, from random weights, on a CPU, in 2 or 3 minutes
     python laser.py --model Qwen2.5-7B     # the same code on a GPU
 
 Part I is the story from the top: settings, the run, then what a step is made of, as the data travels:
