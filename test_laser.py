@@ -2324,6 +2324,7 @@ def test_folder_of__is_named_after_the_run_that_made_the_checkpoint():
     assert laser.folder_of(Config(model="runs/a/checkpoint")) == Path("runs/checkpoint")
     assert laser.folder_of(Config(model="Qwen/Qwen2.5-7B", eval_only=True)) == Path("runs/eval-Qwen2.5-7B")
     assert laser.folder_of(Config(model="x/small.json")) == Path("runs/small") and laser.folder_of(Config(out="o")) == Path("o")
+    assert laser.folder_of(Config(model=".")) == Path("runs") / Path.cwd().name
 
 
 @pytest.mark.parametrize("flags", BAD.values(), ids=BAD)
