@@ -326,7 +326,7 @@ def sample(model, prompts, group_size, u, eos_ids, zc, temperature=1.0, on_step=
 
         # 3. Once half have ended and read z_c, the others go on alone. A look waits for a GPU, so it is rare.
         if t % LOOK_EVERY.get(device.type, 16) == 0:
-            stay = (lengths[rows] > t).nonzero().squeeze(1)  # with those that read z_c next
+            stay = ((lengths[rows] > t) & (complete[rows] | (t < T - 1))).nonzero().squeeze(1)
             if not len(stay):
                 break
             if 2 * len(stay) <= len(rows):
@@ -900,8 +900,7 @@ def warm_start(policy, problems, config):
         optimizer.param_groups[0]["lr"] = rate * (1 - step / config.warm_start_steps)
         prompts, documents = zip(*((problems[i]["prompt"], worked[i] + [eos]) for i in rows))
         if not tokenizer.chat_template:
-            # As in pretraining, EOS is followed by another document, here by its first token: so the model
-            # learns what comes after EOS, which is where z_c is read.
+            # As in pretraining another document follows, so the model learns what comes after EOS, for z_c.
             documents = [ids + problems[i - 1]["prompt"][:1] for ids, i in zip(documents, rows)]
         total = sum(map(len, documents))
         for part in micro_batches(prompts, documents, model.device, config):
@@ -1182,8 +1181,8 @@ def print_table(rows):
     names = ["mean@1", f"pass@{n}", f"maj@{n}", f"weighted@{n}", f"best@{n}", "f1", "auroc", "ece"]
 
     def cell(row, name):
-        low, high = row[f"{name}_ci"] or (math.nan, math.nan)
-        return f"{shown(row[name], 3)} ±{shown((high - low) / 2, 3)}"
+        low, high = row.get(f"{name}_ci") or (math.nan, math.nan)  # none of another --n
+        return f"{shown(row.get(name), 3)} ±{shown((high - low) / 2, 3)}"
 
     table = [{"data": row["data"][-24:], "step": row["step"], **{name: cell(row, name) for name in names}}
              for row in sorted(rows, key=lambda row: row["data"]) if row["step"] in ends]
@@ -1751,7 +1750,7 @@ def ask(config):
         say(f"weighted vote: {samples[ranked[0]]['answer']}, confidence {confidence:.2f}")
     else:
         cut = sum(not row["complete"] for row in samples)
-        say(f"no answer in {len(samples)} solutions, {cut} of them cut; raise --max_response_tokens or --n")
+        say(f"no answer in {len(samples)} solutions, {cut} cut at --max_response_tokens; raise it, or --n")
 
 
 def score_file(config):
@@ -1762,7 +1761,7 @@ def score_file(config):
     lines = Path(config.score).read_text("utf-8-sig").split("\n")
     rows = [json.loads(line) for line in lines if line.strip()]
     ended = [row for row in rows if row.get("complete", True)]  # after a cut one nothing is read
-    if not ended or not all(row.get("problem") and "response" in row for row in ended):
+    if not ended or not all(row.get("problem") and isinstance(row.get("response"), str) for row in ended):
         fail(f"{config.score} needs rows with a `problem` and a `response`, and some that are complete.")
     policy = load_policy(config, config.model, choose_device(config.device))
     prompts = encode_prompts(policy, ended, config)
@@ -1800,17 +1799,18 @@ def check(config):
             value = getattr(config, name)
             if value is not None and not least <= value <= most:
                 fail(f"--{name} must be a number from {least:g} to {most:g}.")
-    tested = config.ask is not None or config.score is not None or config.eval_only
+    tested = (config.ask is not None) + (config.score is not None) + config.eval_only
+    if tested > 1 or config.eval_only and (folder_of(config) / "checkpoint").exists():
+        fail("--ask, --score and --eval_only are three commands; the last has a folder, --out, of its own.")
     if tested and (config.token is None or config.c_ref is None or config.exact_reference):
         fail(f"{config.model} is no folder with a laser.json, or --token is not the one in it; mend that, or "
              "give --token and --c_ref (and --beta), without --exact_reference.")
-    if WORLD > 1 and tested and not config.eval_only:
+    if tested > config.eval_only and WORLD > 1:
         fail("--ask and --score need one process; start them without torchrun.")
-    if config.steps and not tested:
-        if config.temperature == 0:
-            fail("--temperature 0 samples G equal solutions; training needs more than 0.")
-        if min(config.prompts_per_step, 32) * config.group_size < WORLD:
-            fail(f"{WORLD} processes need more solutions; raise --prompts_per_step.")
+    if config.steps and not tested and config.temperature == 0:
+        fail("--temperature 0 samples G equal solutions; training needs more than 0.")
+    if not tested and min(config.prompts_per_step, 32) * config.group_size < WORLD:
+        fail(f"{WORLD} processes need more solutions; raise --prompts_per_step.")
     reward_function(config)  # can it be imported?
 
 

@@ -862,16 +862,6 @@ def test_warm_start__takes_the_steps_of_cross_entropy_by_hand_however_they_are_c
     assert max((weight - start[name]).abs().max() for name, weight in model.state_dict().items()) > 0.01
 
 
-def test_warm_start__needs_a_solution_for_each_process(tmp_path, monkeypatch):
-    """Each pass through a model that is split over processes is a meeting of all: one without a solution would never come."""
-    policy = laser.Policy(tiny_model(vocabulary=300), byte_tokenizer(tmp_path), [2], 5, None)
-    rows = [{"solution": str(i), "prompt": [5, 6]} for i in range(5)]
-    monkeypatch.setattr(laser, "WORLD", 3)
-    for batch, there in ((2, 5), (9, 2)):
-        with pytest.raises(laser.UserError, match=f"{there} of {there} solutions .* 2 a step: too few to imitate"):
-            laser.warm_start(policy, rows[:there], Config(warm_start_steps=1, warm_start_batch=batch))
-
-
 def test_warm_start__of_a_chat_model_on_a_file_is_saved_and_resumed(tmp_path, capsys):
     """The cold start of a pretrained model: its own chat template, worked solutions from a file, long ones left out."""
     folder, rows = tmp_path / "chat", laser.pair_problems("pairs", 40)
@@ -918,34 +908,13 @@ def test_chosen_logps__are_the_naive_ones_with_their_gradients_and_hold_a_chunk_
     assert sorted(rows) == [1, 1, 3, 3, 3, 3, 3, 3, 10] and most <= 8 * V < 10 * V == whole  # twice: forward, and again backward
 
 
-def test_micro_batches__hold_each_row_once_and_no_more_padded_tokens_than_allowed():
-    rng = random.Random(0)
-    prompts, responses = ([[5] * rng.randint(1, most) for _ in range(50)] for most in (5, 90))
-    length = [len(p) + len(r) + 1 for p, r in zip(prompts, responses)]
-    for budget in (1, 100, 300, 10**6):
-        batches = laser.micro_batches(prompts, responses, CPU, Config(micro_batch_tokens=budget))
-        assert sorted(sum(batches, [])) == list(range(50)) and [length[i] for i in sum(batches, [])] == sorted(length, reverse=True)
-        assert all(len(batch) == 1 or len(batch) * length[batch[0]] <= budget for batch in batches)
-
-
 # ------------------------------------------------------------------------------------------------- evaluation
 
 
-def test_voting_metrics__against_all_subsets_or_seeded_draws_of_them():
-    """A reward above a half counts as right in pass@k: a user's may lie between 0 and 1."""
-    members, n = laser.subsets(32, 8), (1, 2, 4, 6)
+def test_subsets__are_seeded_draws_of_the_right_size_where_they_are_many():
+    members = laser.subsets(32, 8)  # C(32, 8) is ten million
     assert members.shape == (256, 32) and (members.sum(1) == 8).all() and torch.equal(members, laser.subsets(32, 8))
-    assert len(members.unique(dim=0)) > 250 and (members.mean(0) - 0.25).abs().max() < 5 * math.sqrt(0.25 * 0.75 / 256)  # C(32, 8) is ten million
-    classes, rewards = torch.tensor([[0, 0, 2, 2, 0, -1]] * 2), torch.tensor([[1, 1, 0.5, 0.5, 1, 0], [0.9, 0.2, 0.4, 0.3, 0.6, 0.0]]).double()
-    clipped = torch.tensor([[0.1, 0.2, 0.9, 0.3, 0.4, 1.0], [0.3, 0.8, 0.2, 0.7, 0.1, 0.6]]).double()
-    values = laser.voting_metrics(classes, clipped, rewards)
-    assert set(values) == {"mean@1", *(f"{name}@{k}" for name in ("pass", "maj", "weighted", "best") for k in n)}
-    assert values["mean@1"].tolist() == pytest.approx([4 / 6, 2.4 / 6]) == values["best@1"].tolist()
-    assert [values[f"{name}@6"][0] for name in ("maj", "weighted", "best")] == [1, 0.5, 0]  # 3 votes of 5; 1.2 of 1.9; no answer, but the highest
-    for k, (p, (r, w)) in itertools.product(n, enumerate(zip(rewards.tolist(), clipped.tolist()))):
-        chosen = [*itertools.combinations(range(6), k)]
-        assert values[f"pass@{k}"][p].item() == pytest.approx(statistics.mean(any(r[i] > 0.5 for i in rows) for rows in chosen))
-        assert values[f"best@{k}"][p].item() == pytest.approx(statistics.mean(r[max(rows, key=w.__getitem__)] for rows in chosen))
+    assert len(members.unique(dim=0)) > 250 and (members.mean(0) - 0.25).abs().max() < 5 * math.sqrt(0.25 * 0.75 / 256)
 
 
 def test_solve__takes_the_last_box_and_nothing_from_a_cut_solution(given):
@@ -979,6 +948,7 @@ def rows_of(columns):
 
 def test_summarise__no_answer_wins_nothing_and_nothing_complete_is_undefined():
     rows = rows_of([(0.3, 1, "1", 5), (0.1, 0, "2", 6), (0.9, 1, "1", 5), (0.95, 0, None, 6)])  # the highest, without an answer
+    rows[1]["logp_zc"] = -1.0  # of a wrong one: it does not count in log Z
     row = laser.summarise(rows, 2, 0.1)
     assert row["best@2"] == 1 and row["complete"] == 1 and row["response_tokens"] == 5.5
     assert row["log_z"] == pytest.approx(-math.log1p(math.exp(-3) * math.expm1(-10)))
@@ -1008,13 +978,13 @@ def test_summarise__intervals_draw_whole_problems_anew():
 
 def test_step_figures__by_hand(given):
     policy, row, solutions, responses, _ = given
-    config = Config(group_size=2, reasoning_warmup=0, beta=0.2, lr=0.5)
+    config = Config(group_size=4, reasoning_warmup=0, beta=0.2, lr=0.5)
     optimizer = torch.optim.SGD(policy.model.parameters(), lr=0.0)
-    line, _ = laser.training_step(policy, optimizer, [row, row], 6, config)  # rewards 1, cut | two boxes, 0
+    line, _ = laser.training_step(policy, optimizer, [row], 6, config)  # right, cut, two boxes, wrong
     total = sum(solutions.logps[i, : len(r)].sum().item() for i, r in enumerate(responses))
     a, _, b, c = solutions.logp_zc.tolist()
     tokens, clipped = sum(map(len, responses)), [min(max(0.2 * (x + 4), 0), 1) for x in (a, b, c)]
-    expected = {"step": 7, "reward": 0.25, "reward_std": math.sqrt(0.5) / 2, "equal_groups": 0.5, "entropy": -total / tokens, "complete": 0.75,
+    expected = {"step": 7, "reward": 0.25, "reward_std": 0.5, "equal_groups": 0, "entropy": -total / tokens, "complete": 0.75,
                 "lr": 0.5, "response_tokens": tokens / 4, "logp_zc_right": a, "logp_zc_wrong": (b + c) / 2,
                 "log_z": -math.log1p(math.exp(a) * math.expm1(-5)), "auroc": ((a > b) + (a > c)) / 2,
                 "brier": ((clipped[0] - 1) ** 2 + clipped[1] ** 2 + clipped[2] ** 2) / 3}
@@ -1208,9 +1178,10 @@ def test_choose_device__and_the_dtype_that_fits_its_memory(fast, monkeypatch):
         monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: found)
         assert laser.choose_device("auto") == device and laser.choose_device("cpu") == CPU and laser.choose_device("xpu") == torch.device("xpu:1")
     size = laser.load_model(fast[1], CPU, "float32", 0)[0].num_parameters()
-    for need, options, world in ((18, {}, 1), (20, {"kl": 0.1}, 1), (20, {"exact_reference": True}, 1), (6, {}, 4), (1e-9, {"ask": "x"}, 1)):
+    for need, options, world in ((18, {}, 1), (20, {"kl": 0.1}, 1), (20, {"exact_reference": True}, 1), (6, {}, 4), (18, {"ask": "x"}, 1),
+                                 (18, {"score": "x"}, 1)):
         monkeypatch.setattr(laser, "WORLD", world)
-        for part, dtype in ((0.69, "bfloat16" if "ask" in options else "float32"), (0.71, "bfloat16")):
+        for part, dtype in ((0.69, "bfloat16" if {"ask", "score"} & {*options} else "float32"), (0.71, "bfloat16")):
             monkeypatch.setattr(torch.accelerator, "get_memory_info", lambda device: (0, need * size / part))
             assert laser.choose_dtype(Config(model=fast[1], **options), torch.device("cuda")) == dtype
     assert laser.choose_dtype(Config(model=fast[1], ask="x"), CPU) == "float32"
@@ -1256,7 +1227,7 @@ def test_sample_in_stages__rows_go_by_need_and_full_memory_halves_them(monkeypat
     monkeypatch.setattr(laser, "sample", small)
     monkeypatch.setattr(laser, "rows_that_fit", lambda model, slots: 2 * memory // slots)  # more than there is
     halved = laser.sample_in_stages(model, prompts, 1, u, 0, [EOS], ZC, 1.0, steps.append)
-    assert full and f"memory ran out while sampling; on with {full[0] // 2} rows at a time" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith(f"memory ran out while sampling; on with {full[0] // 2} rows at a time\n")
     assert all(other.responses() == whole.responses() and torch.allclose(other.logp_zc, whole.logp_zc, atol=1e-4) for other in (staged, halved))
     memory = 150  # less than a group of 4 takes: it is cut, too; where one row does not fit, the error shows
     assert laser.sample_in_chunks(model, prompts[::4], 4, u[:, :60], 64, [EOS], ZC, 1.0).lengths.tolist() == [min(n, 60) for n in lengths]
@@ -1340,24 +1311,6 @@ def test_prepare__one_accelerator_goes_on_where_a_cpu_stopped(finished, tmp_path
     assert_like(*(lines(tmp_path / name / "metrics.jsonl") for name in ("sharded", "plain")))
 
 
-def test_shard__bfloat16_goes_on_with_the_moments_of_a_whole_optimizer(alone):
-    """A run of one process that is resumed by several: each takes its shards of the moments."""
-    (plain, sharded), rewards = (tiny_model().bfloat16() for _ in range(2)), torch.tensor([1.0, 0, 0, 1] * 4)
-    batch = batch_of(draw(plain), rewards, laser.group_advantages(rewards, 4))
-    first, whole = laser.make_optimizer(plain, 1e-2, 0.01), laser.sharded_state.StateDictOptions(full_state_dict=True)
-    laser.update(policy_of(plain), first, batch, 0.1, Config(beta=0.2))
-    moments = laser.sharded_state.get_optimizer_state_dict(plain, first, options=whole)
-    sharded.load_state_dict(plain.state_dict())
-    laser.join(CPU)
-    laser.shard(sharded)
-    second = laser.make_optimizer(sharded, 1e-2, 0.01)
-    laser.sharded_state.set_optimizer_state_dict(sharded, second, moments, options=whole)
-    assert {type(x) for state in second.state.values() for x in state.values()} == {laser.DTensor} and second.param_groups[0]["step"] == 1
-    norms = [laser.update(policy_of(m), o, batch, 0.1, Config(beta=0.2))["grad_norm"] for m, o in ((plain, first), (sharded, second))]
-    assert norms[0] == pytest.approx(norms[1], rel=1e-2)
-    assert all(torch.allclose(p, q.full_tensor(), atol=0.02) for p, q in zip(plain.parameters(), sharded.parameters()))
-
-
 def test_shard__in_float32_that_computes_in_bfloat16_takes_the_step_of_float32(monkeypatch, alone):
     """What one GPU does with float32 weights, here on a CPU: with and without gradient checkpointing."""
     policy, results, rewards = laser.MixedPrecisionPolicy, [], torch.tensor([1.0, 0, 0, 1] * 4)
@@ -1430,8 +1383,8 @@ def test_train__however_it_ends_the_resumed_run_is_the_undisturbed_one(fast, fin
     assert {path.name for path in out.glob("checkpoint*")} == {"checkpoint.new", "checkpoint.old"}
 
     def signalled(policy, optimizer, rows, step, *rest):
-        if step == 1:
-            signal.raise_signal(signal.SIGTERM)
+        assert step == 1  # the old checkpoint was in its place again
+        signal.raise_signal(signal.SIGTERM)
         return real(policy, optimizer, rows, step, *rest)
 
     def interrupted(*rest):
@@ -1557,7 +1510,7 @@ def test_ask__takes_the_answer_with_the_largest_sum_of_clipped_self_rewards(fini
     grades = [("1,4", 0.1), ("1,4", -3.0), ("1,4", 0.2), ("2,4", 0.9), ("4,2", 0.4), ("3,3", 1.2), (None, 5.0)]
     winner = ["2,4: 2 of 7 votes, self-reward 1.30 in all, 0.90 for", "    y0.9", "3,3: 1 of 7 votes, self-reward 1.00 in all, 1.00 for", "    y1.2",
               "1,4: 3 of 7 votes, self-reward 0.30 in all, 0.20 for", "    y0.2", "weighted vote: 2,4, confidence 0.65"]
-    for pairs, said in ((grades, winner), ([(None, None)] * 3, ["no answer in 3 solutions, 0 of them cut; raise --max_response_tokens or --n"])):
+    for pairs, said in ((grades, winner), ([(None, None)] * 3, ["no answer in 3 solutions, 0 cut at --max_response_tokens; raise it, or --n"])):
         monkeypatch.setattr(laser, "solve", lambda *_: [{"answer": a, "self_reward": r, "response": f"y{r}", "complete": True} for a, r in pairs])
         assert here("--model", finished[0] / "checkpoint", "--ask", PROBLEM) == 0
         assert capsys.readouterr().out.splitlines()[-len(said) :] == said
@@ -1623,27 +1576,13 @@ def test_train__eval_only_is_the_evaluation_at_the_end_of_training(finished, fas
         return real(*rest)
 
     monkeypatch.setattr(laser, "solve", interrupted)
-    assert here("--model", finished[0] / "checkpoint", "--eval_only", "--eval_data", *laser.parse(fast).eval_data, "--n", 2, "--out", out) == 130
+    assert here("--model", finished[0] / "checkpoint", "--eval_only", "--eval_data", *laser.parse(fast).eval_data, "--n", 2, "--out", out,
+                "--eval_every", 0) == 130
     assert here("--resume", "--out", out) == 0 and "weighted@2" in capsys.readouterr().out and len(calls) == 4
     for name in ("eval", "samples"):
         ours, there = lines(out / f"{name}.jsonl"), [row for row in lines(finished[0] / f"{name}.jsonl") if row["step"] == 4]
         assert [{**row, "step": 4} for row in ours] == there and {row["step"] for row in ours} == {0}
     assert {path.name for path in out.iterdir()} - {".lock"} == {"config.json", "eval.jsonl", "samples.jsonl"}
-
-
-def test_train__eval_only_of_messages_is_scored_with_the_same_messages(finished, tmp_path):
-    model, row = tmp_path / "chat", laser.pair_problems("pairs-heldout", 1)[0]
-    shutil.copytree(finished[0] / "checkpoint", model)
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
-    tokenizer.save_pretrained(model)
-    data = {"problem": [{"role": "system", "content": "1+2=3"}, {"role": "user", "content": row["problem"]}], "answer": row["answer"]}
-    assert here("--model", model, "--eval_only", "--eval_data", table(tmp_path / "e.jsonl", [data]), "--n", 16, "--out", tmp_path / "E") == 0
-    for name, flags in (("same", []), ("other", ["--prompt_suffix", "Now."])):
-        assert here("--model", model, *flags, "--score", tmp_path / "E" / "samples.jsonl", "--out", tmp_path / f"{name}.jsonl") == 0
-    samples, same, other = (lines(tmp_path / name) for name in ("E/samples.jsonl", "same.jsonl", "other.jsonl"))
-    assert all(row["messages"] == data["problem"] for row in samples) and compare(samples, same)
-    assert all(abs(a["logp_zc"] - b["logp_zc"]) > 1e-3 for a, b in zip(same, other) if a["complete"])
 
 
 # ------------------------------------------------------------------------------------------- the command line
@@ -1663,7 +1602,7 @@ def test_parse__defaults_then_the_file_then_the_flags(fast, finished, tmp_path, 
     config = laser.parse(["--group-size", "4", "--no-balanced", "--n", "3"])
     assert (config.group_size, config.balanced, config.data, config.weight_decay, config.eval_n) == (4, False, "pairs", 0.01, 3)
     assert laser.parse(["--model", "Qwen2.5-7B"]) == dataclasses.replace(Config(), model="Qwen/Qwen2.5-7B")
-    assert laser.parse(["--model", "a/Qwen2.5-7B"]).model == "a/Qwen2.5-7B"
+    assert laser.parse(["--model", "Qwen/Qwen2.5-7B"]).model == "Qwen/Qwen2.5-7B"
     assert (laser.parse(fast).steps, laser.parse([*fast, "--steps", "9"]).steps) == (4, 9)
     again = laser.parse(["--resume", "--out", str(finished[0]), "--lr", "0.5", "--steps", "4"])  # flags win, and a line says so
     assert again.model == fast[1] and again.lr == 0.5 and again.token == "99" and again.c_ref < 0 and again.param_dtype == "float32"
@@ -1697,6 +1636,8 @@ def test_parse__a_stored_c_ref_is_kept_for_its_token_and_model_only(finished, tm
     assert laser.parse(["--resume", "--out", str(finished[0]), "--token", "5"]).c_ref is None
     laser.check(laser.parse([*model, "--exact_reference"]))
     refused("--token is not the one in it", laser.check, laser.parse([*model, "--token", "5", "--ask", "1 2:3="]))
+    refused("a folder, --out, of its own", laser.check, laser.parse(["--eval_only", "--resume", "--out", str(finished[0])]))
+    refused("are three commands", laser.check, laser.parse([*model, "--ask", "1 2:3=", "--score", "x.jsonl"]))
 
 
 BAD = {  # words of the sentence: command lines that earn it
@@ -1887,8 +1828,8 @@ def test_canonical__bounds():
         r"\operatorname{Li}_2(1)"]  # fmt: skip
     outside = ["2^{40000}", "3001!", r"\tan 90^\circ", r"\frac{1}{\sqrt2\sqrt3-\sqrt6}", r"\ln 0", "0^0", "e^{50000}", "(-1)!", "3001!!", "(-3)!!",
         ",".join(f"2^{{{i}}}" for i in range(8000, 8180)), r"\lfloor i \rfloor", "(" * 21 + "5" + ")" * 21, r"\pm1\pm2\pm3\pm4\pm5",
-        r"\operatorname{erf}(9)", r"\tanh 70", r"\cos 10^{-100}", r"e^{10^{-100}}", r"\sin(1+10^{-200})", r"\operatorname{artanh} 1",
-        r"\operatorname{Li}_2(2)", r"\operatorname{Li}_{10}(1)", r"\operatorname{li}(1)", r"\Gamma(-2)", r"\psi(0)", r"\zeta(1)", "f()"]  # fmt: skip
+        r"\tanh 70", r"\cos 10^{-100}", r"e^{10^{-100}}", r"\sin(1+10^{-200})", r"\operatorname{artanh} 1",
+        r"\Gamma(-2)", r"\zeta(1)", "f()"]  # fmt: skip
     no((answer, typed) for answers, typed in ((inside, True), (outside, False)) for answer in answers if is_typed(answer) is not typed)
 
 
@@ -2195,11 +2136,54 @@ def test_calculator__names_that_are_applied():
 def test_calculator__an_unknown_function_has_both_signs_and_depends_on_all():
     calculator = verify.Calculator(["f", "(", "x", ")"])
     values = calculator.value(["f", "(", "x", ")"])
-    assert len(values) == calculator.main + 2 and all(v > 0 for v in values[: calculator.main])
-    assert sorted(v > 0 for v in values[calculator.main :]) == [False, True]
+    assert len(values) == verify.POINTS and all(v > 0 for v in values[: verify.NEAR]) and {v > 0 for v in values[verify.NEAR :]} == {False, True}
     fixed = calculator.value(["f", "(", "2", ")"])
-    assert len(set(fixed)) == calculator.main + 1 and calculator.value(["f", "(", "2", ")"]) == fixed
+    assert len(set(map(abs, fixed))) > verify.POINTS - 3 and calculator.value(["f", "(", "2", ")"]) == fixed
     assert not set(fixed) & set(calculator.value(["f", "(", "3", ")"])) and not set(fixed) & set(values)
+
+
+def test_equivalent__untried_cases_of_the_shared_folder():
+    path = DATA.parent / "cases" / "verify_cases3.jsonl"
+    if not path.exists():
+        pytest.skip(f"there is no {path}")
+    counts, wrong = {}, []
+    for row in map(json.loads, path.open()):
+        strict = row["kind"] == "reward strict"
+        right = equivalent(row["gold"], row["answer"]) if row["kind"] == "equivalent" else reward(row["response"], row["gold"], strict) == 1
+        kind = ("false wrong" if row["right"] else "false right") if row["was_wrong"] else "once right"
+        counts.setdefault(kind, []).append(right is row["right"])
+        wrong += [row] * (right is not row["right"] and kind != "false wrong")
+    assert not wrong and all(counts["false right"]) and sum(counts["false wrong"]) >= 0.7 * len(counts["false wrong"])
+
+
+def test_equivalent__no_gold_is_its_mutant(capsys):
+    """One digit, sign, letter or bracket of a gold changed, the gold stays the same only where that stood in a unit."""
+    rng, swapped, equal, tried = random.Random(0), dict(zip("+-()[]", "-+[](),")), [], 0
+    for gold in rng.sample(sorted({gold for part in golds().values() for gold in part}), 300):
+        letters = "".join("a" if c.isalpha() or c in "\\{}" else c for c in gold)
+        places = [(i, c) for i, c in enumerate(gold) if c.isdigit() or c in "+-()[]" or c.isalpha() and "aa" not in letters[max(i - 1, 0) : i + 2]]
+        for i, c in rng.sample(places, min(8, len(places))):
+            tried += 1
+            other = gold[:i] + (str((int(c) + 1) % 10) if c.isdigit() else swapped.get(c) or ("q" if c != "q" else "w")) + gold[i + 1 :]
+            equal += [(gold, other)] * equivalent(gold, other)
+    with capsys.disabled():
+        print(f"\n{tried} mutants, equal: {equal}")
+    assert tried > 700 and all("inches" in gold or "cm" in gold for gold, _ in equal)
+
+
+def test_canonical__no_pattern_is_worse_than_linear():
+    """Long runs of every character that a pattern names, and of what it names together, alone and between others."""
+    patterns = [value.pattern for value in vars(verify).values() if hasattr(value, "pattern")] + [pattern for _, pattern, _ in verify.SPELLINGS]
+    units = {c for pattern in patterns for c in pattern if c.isprintable() and not c.isalnum()} | {*"axnAN09é", "\\,", "\\ ", "{}", "{,}", ". ", "x_", "a ", "x\n", "( 12)", "\\text{", "$ ", "d ", "A x ", "0,", "+ "}
+    slow = []
+    for unit in sorted(units):
+        for before, after in (("", ""), ("5", "5"), ("$", "$"), ("x=", ""), ("", "_"), ("{", "}")):
+            text = before + (unit * 2000)[: 1999 - len(before) - len(after)] + after
+            verify.cached_reading.cache_clear()
+            start = time.thread_time()
+            canonical(text), checkable(text), reward(rf"\boxed{{{text}}}", "5")
+            slow += [(before, unit, after)] * (time.thread_time() - start > LIMIT)
+    assert not slow
 
 
 # ---------------------------------------------------------------------------------------------- tables of verify.py
@@ -2404,9 +2388,7 @@ A = \begin{pmatrix} 1 & 0 \\ 0 & 1 \end{pmatrix} ~~ \begin{Bmatrix} 1 & 0 \\ 0 &
 \frac{dy}{dx}=2x ~~ \frac{dy}{dx} = x+x <> \mathcal{O}(n^2) ~~ O(n^2) <> O(n) <> \Gamma(\frac14)^2 ~~ \Gamma^2(\frac14) <> \Gamma(1/2) ~~ \sqrt\pi
 \Gamma\left(\frac14\right)\Gamma\left(\frac34\right) ~~ \pi\sqrt2 <> \zeta(2) ~~ \frac{\pi^2}{6} <> \zeta(4) ~~ \frac{\pi^4}{90} <> \Gamma(n+1) ~~ n!
 \zeta(-1) ~~ -\frac1{12} <> 2\zeta(3) ~~ \zeta(3)+\zeta(3) <> 3\zeta(2) <> \zeta(6) <> \Gamma(x+1) ~~ x\Gamma(x) <> x\Gamma(x+2) <> 2f(x+x) ~~ 2f(2x)
-\operatorname{erf}(-1) ~~ -\operatorname{erf}(1) <> 1-\operatorname{erf}(2) ~~ \operatorname{erfc}(2) <> \operatorname{Li}_2(1) ~~ \frac{\pi^2}6
-\mathrm{Li}_2(\tfrac12) ~~ \frac{\pi^2}{12}-\frac{\ln^2 2}{2} <> W_0(2\ln 2) ~~ \ln 2 <> J_0(2)+J_2(2) ~~ J_1(2) <> J_0(2) <> 2I_0(2) ~~ I_0(2)+I_0(2)
-W(e) ~~ 1 ~~ W(1)e^{W(1)} ~~ \psi(2)-\psi(1) ~~ \cosh^2 x-\sinh^2 x <> \cos(10^{-100}) <> e^{10^{-100}} <> \tanh(1000) <> \operatorname{erf}(100)
+2I_0(2) ~~ I_0(2)+I_0(2) <> \cosh^2 x-\sinh^2 x ~~ 1 <> \cos(10^{-100}) <> e^{10^{-100}} <> \tanh(1000) <> \operatorname{erf}(100) <> \zeta(5000)
 \tanh x ~~ \frac{e^{2x}-1}{e^{2x}+1} <> \operatorname{arctanh}\frac12 ~~ \frac12\ln 3 <> \sinh^{-1}(1) ~~ \ln(1+\sqrt2) <> f(a)+f(b) ~~ f(b)+f(a)
 \text{arccosh}(2) ~~ \ln(2+\sqrt{3}) <> \coth 1 ~~ \frac{e^2+1}{e^2-1} <> \frac{f(b)-f(a)}{b-a} ~~ \frac{f(a)-f(b)}{a-b} <> F(x)G(x) ~~ G(x)F(x)
 \phi(10) ~~ \phi(2\cdot 5) <> 2\phi(5) <> n(n+1) ~~ n^2+n <> a(b+c) ~~ ab+ac <> x(x+1) ~~ x^2+x <> p(1-p) ~~ p-p^2 <> R(\sqrt2-1) ~~ R\sqrt2-R
@@ -2414,48 +2396,45 @@ W(e) ~~ 1 ~~ W(1)e^{W(1)} ~~ \psi(2)-\psi(1) ~~ \cosh^2 x-\sinh^2 x <> \cos(10^{
 \sqrt{f(2)^2} ~~ |f(2)| <> f(2) <> f'(x)+g'(x) ~~ g'(x)+f'(x) <> B(2,3) ~~ B(4/2,3) <> \frac{dy}{dx} <> \frac{y}{x} <> P(X>2) <> P(X<2) <> y(2) <> 2y
 \operatorname{Si}(1) <> \operatorname{Ci}(1) <> \sin(f(x)) <> f(\sin(x)) <> \zeta(3) <> 3\zeta <> \zeta(5) <> \Gamma(1/4) <> \frac12\Gamma(1/2)
 \Gamma(1/4)^2 <> \Gamma(1/16) <> \Phi(1)-\Phi(-1) <> 2\Phi(1) <> \Phi(2) <> f(b)-f(a) <> f(b-a) <> f(2x) <> 2f(x) <> f(x+1)-f(x-1) <> f(x+2)-f(x)
-T(n+1)-T(n-1) <> T(n+2)-T(n) <> s(t+1)-s(t-1) <> s(t+2)-s(t) <> \varphi(12) <> 12\varphi <> \mu(6) <> \mu(2)+\mu(4) <> J_0(2) <> 2J_0(1)
-Y_0(2) <> K_0(2) <> \psi(2) <> 2\psi(1) <> \operatorname{erf}(2) <> 2\operatorname{erf}(1) <> \sinh(2) <> 2\sinh(1) <> \zeta(5000) <> 1
-\operatorname{Li}_2(1/2) <> \operatorname{Li}_3(1/2) <> \frac12\operatorname{Li}_2(1) <> W(2) <> 2W(1) <> P(A)P(B) <> P(AB) <> E(X^2) <> E(X)^2
-E[X^2] <> EX^2 <> g(f(2)) <> f(g(2)) <> f^{-1}(x) <> \frac{1}{f(x)} <> f^{(2)}(x) <> f^2(x) <> f'(x) <> f(x) <> f \circ g <> g \circ f
-|g(x)| <> g(x) <> N(0,1) <> N(0,2) <> \Gamma(0) <> 0 <> \Gamma(2,3) <> \Gamma(3,2) <> \delta(x-1) <> \delta x-\delta
+T(n+1)-T(n-1) <> T(n+2)-T(n) <> s(t+1)-s(t-1) <> s(t+2)-s(t) <> \varphi(12) <> 12\varphi <> \mu(6) <> \mu(2)+\mu(4) <> J_0(2) <> 2J_0(1) <> J_1(2)
+Y_0(2) <> K_0(2) <> \psi(2) <> 2\psi(1) <> \operatorname{erf}(2) <> 2\operatorname{erf}(1) <> \sinh(2) <> 2\sinh(1) <> W(2) <> 2W(1) <> E[X^2] <> EX^2
+\operatorname{Li}_2(1/2) <> \operatorname{Li}_3(1/2) <> \frac12\operatorname{Li}_2(1) <> P(A)P(B) <> P(AB) <> E(X^2) <> E(X)^2 <> g(f(2)) <> f(g(2))
+f^{-1}(x) <> \frac{1}{f(x)} <> f^{(2)}(x) <> f^2(x) <> f'(x) <> f(x) <> f \circ g <> g \circ f <> |g(x)| <> g(x) <> N(0,1) <> N(0,2) <> \Gamma(0) <> 0
+\Gamma(2,3) <> \Gamma(3,2) <> \delta(x-1) <> \delta x-\delta
 # words after a value
-45 \text{ sec} ~~ 45 <> 5 \text{ square inches} ~~ 5 <> 5 \text{ below zero} <> 12\text{ kilometers} ~~ 12 <> 15 \text{ people} ~~ 15
 5 \mathrm{~km} / \mathrm{h} ~~ 5 <> 5\text{ k} <> 5\text{th} <> 5 \text{ negative} <> 5 \text{ tenths} <> 5 \text{ to } 3 <> 5 \text{ years ago}
-4 \text{ meters per second squared} ~~ 4 <> 4\text{ inches taller} <> 24 \text{ students} ~~ 24 <> 6 \text{ ways} ~~ 6 <> 12\text{ years old} ~~ 12
-5 \text{ per cent} ~~ 5 <> 180 \text{ (days)} ~~ 180 ~~ 180 (days) <> \frac13 \textbf{ meters} ~~ \frac13 <> 45 \text{ minutes} ~~ 45
-5 \text{ light-years} ~~ 5 <> 3\text{ sq. units} ~~ 3 <> 3 \text{ quarters} <> 3 \text{ squared} <> 3 \text{ if } x>0 <> 70 \text{ km/h} ~~ 70
-8 \text{ marbles} ~~ 8 <> 8 \text{ million dollars} <> 25\text{ cubic feet} ~~ 25 <> 100^\circ\text{C} ~~ 100 <> 250\text{ mL} ~~ 250
-5\sqrt2 cm ~~ 5\sqrt2 ~~ 5\sqrt{2} cm <> 20 \text{ men} <> 20 \text{ women} <> 5 \text{ (max)} <> 5 \text{ (min)} <> 10 \text{ AM} <> 10 \text{ PM}
-n \text{ even} <> n \text{ odd} <> n <> 10\text{ a.m.} <> 10 <> 20\% \text{ increase} <> 20\% \text{ decrease} <> 20\% <> 5 \text{ BC} <> 5 \text{ AD}
-10 am <> 10 pm <> 2 \text{ thirds} <> 2 <> 2 \text{ halves} <> 2 \text{ pairs} <> 40\text{ north} <> 40\text{ south} <> 7 \text{ clockwise} <> 7
-40^\circ \text{ N} <> 40^\circ \text{ S} <> 300 \text{ profit} <> 300 \text{ loss} <> 5 \text{ steps left} <> 5 \text{ steps right}
-300 \text{ dollars profit} <> 300 \text{ dollars loss} <> 3\text{ heads} <> 3\text{ tails} <> 5 \text{ higher} <> 5 \text{ lower}
-3 \text{ times} <> 3 \text{ over} <> 50\text{ percent off} <> 50 <> x \text{ is rational} <> x <> 5 \text{ radius} <> 5 \text{ diameter}
-5\text{ wins} <> 5\text{ losses} <> k \text{ integer} <> k
+5 \text{ square inches} ~~ 5 <> 5 \text{ below zero} <> 12\text{ kilometers} ~~ 12 <> 15 \text{ people} ~~ 15 <> 24 \text{ students} ~~ 24
+4 \text{ meters per second squared} ~~ 4 <> 4\text{ inches taller} <> 6 \text{ ways} ~~ 6 <> 12\text{ years old} ~~ 12 <> 5 \text{ per cent} ~~ 5
+5 \text{ light-years} ~~ 5 <> 180 \text{ (days)} ~~ 180 <> \frac13 \textbf{ meters} ~~ \frac13 <> 45 \text{ minutes} ~~ 45 <> 70 \text{ km/h} ~~ 70
+3\text{ sq. units} ~~ 3 <> 3 \text{ quarters} <> 3 \text{ squared} <> 3 \text{ if } x>0 <> 8 \text{ marbles} ~~ 8 <> 8 \text{ million dollars}
+25\text{ cubic feet} ~~ 25 <> 100^\circ\text{C} ~~ 100 <> 250\text{ mL} ~~ 250 <> 5\sqrt2 cm ~~ 5\sqrt2 ~~ 5\sqrt{2} cm <> 10\text{ a.m.} <> 10
+20 \text{ men} <> 20 \text{ women} <> 5 \text{ (max)} <> 5 \text{ (min)} <> n \text{ even} <> n \text{ odd} <> n <> 10 \text{ AM} <> 10 \text{ PM}
+40\text{ north} <> 40\text{ south} <> 300 \text{ profit} <> 300 \text{ loss} <> 5 \text{ steps left} <> 5 \text{ steps right} <> 10 am <> 10 pm
+40^\circ \text{ N} <> 40^\circ \text{ S} <> 300 \text{ dollars profit} <> 300 \text{ dollars loss} <> 3\text{ heads} <> 3\text{ tails}
+5 \text{ higher} <> 5 \text{ lower} <> 5 \text{ BC} <> 5 \text{ AD} <> 7 \text{ clockwise} <> 7 <> 3 \text{ times} <> 3 \text{ over}
+50\text{ percent off} <> 50 <> x \text{ is rational} <> x <> 5 \text{ radius} <> 5 \text{ diameter} <> 5\text{ wins} <> 5\text{ losses}
+k \text{ integer} <> k <> 2 <> 2 \text{ halves} <> 2 \text{ pairs} <> 2 \text{ thirds} <> 20\% <> 20\% \text{ increase} <> 20\% \text{ decrease}
 # runs of capitals
 90^\circ-\frac{A}{2} ~~ 90-\frac12A <> \text{BAC} ~~ BAC <> \text{ABC} ~~ ABC <> HT ~~ \text{HT} <> TH <> AB+CD ~~ CD+AB <> 2AB ~~ AB+AB <> AB <> BA
 AB\cdot CD ~~ CD\cdot AB <> R+2RC ~~ R+2CR <> ABCD ~~ \mathrm{ABCD} <> BADC <> (AB,CD) ~~ (\text{AB},\text{CD}) <> XYX ~~ \text{XYX} <> HTH <> HHT
 DNA ~~ \text{dna} <> A'B'C' <> B'A'C' <> N30^\circ E <> E30^\circ N <> HT, TT <> TH, TT <> \{HT,TH\} <> \{HT\} <> IV <> VI <> CO <> OC <> ADBC <> ACBD
 AB-BA <> 0 <> P^{-1}AP <> A <> ABA^{-1} <> B <> (AB)^{-1} <> A^{-1}B^{-1} <> QPQ^{-1} <> P <> X^TX <> XX^T <> x = AB <> x = BA
 # usual shapes
-x=1 \\ y=2 ~~ (x,y)=(1,2) ~~ x=1, y=2 ~~ (y,x)=(2,1) ~~ \begin{cases}x=1\\y=2\end{cases} <> x=2,y=1 ~~ (y,x)=(1,2) <> x=1 <> x=1 \text{ or } y=2
+x=1 \\ y=2 ~~ (x,y)=(1,2) ~~ x=1, y=2 ~~ \begin{cases}x=1\\y=2\end{cases} <> x=2,y=1 ~~ x=2, y=1 <> (y,x)=(1,2) <> x=1 <> x=1 \text{ or } y=2
 \{x \mid x > 1\} ~~ (1,\infty) <> \{y : x > 1\} <> 1 ~~ n = 1 <> n \equiv 1 \pmod 4 <> 2½ <> f^{-1}(x)=2x ~~ 2x <> f(x)=2x+1 <> \frac{1}{2x}
-\{x \in \mathbb{R} : x \ne 2\} ~~ \mathbb{R}\setminus\{2\} <> n\equiv 0 \pmod 4 \text{ or } n\equiv 1\pmod 4 ~~ n \equiv 1, 0 \pmod 4 <> 8!! ~~ 384
-n\equiv 0,1 \pmod 4 ~~ n \equiv 1, 0 \pmod{4} <> n \equiv 0, 2 \pmod 4 <> n \equiv 0, 1 \pmod 5 <> f^{-1}(x)=\frac{x-1}{2} ~~ \frac{x}{2}-\frac12
-\left\{\begin{array}{l} x=1 \\ y=2 \end{array}\right. ~~ x=1,y=2 <> f^{(4)}(0)=24 ~~ 24 <> (x,y,z)=(1,2,3) ~~ z=3,x=1,y=2 <> [0,5]\cap[3,8] ~~ [3,5]
-(a,b)=(\frac12,3) ~~ a=0.5 \text{ and } b=3 <> \mathbb{R}\setminus\{1,-1\} ~~ (-\infty,-1)\cup(-1,1)\cup(1,\infty) <> {n \choose 2} ~~ \frac{n(n-1)}2
+\{x \in \mathbb{R} : x \ne 2\} ~~ \mathbb{R}\setminus\{2\} <> \left\{\begin{array}{l} x=1 \\ y=2 \end{array}\right. ~~ x=1,y=2 <> f^{(4)}(0)=24 ~~ 24
+f^{-1}(x)=\frac{x-1}{2} ~~ \frac{x}{2}-\frac12 <> (x,y,z)=(1,2,3) ~~ z=3,x=1,y=2 <> (a,b)=(\frac12,3) ~~ a=0.5 \text{ and } b=3 <> {1 \over 2} ~~ 0.5
 \mathbb R\setminus\{0\} ~~ (-\infty,0)\cup(0,\infty) <> \mathbb R <> \mathbb R\setminus\{1\} <> (0,\infty) <> \text{all integers} <> (2n)!! ~~ 2^n n!
-\mathbb{R} \backslash \{3\} ~~ x \ne 3 <> \mathbb{R}-\{2\} ~~ (-\infty,2)\cup(2,\infty) <> [0,5]\setminus\{2\} ~~ [0,2)\cup(2,5] <> [0,5] <> !n <> n!
-{10 \choose 3} ~~ 120 <> {10 \choose 4} <> \frac{10}{3} <> {1 \over 2} ~~ 0.5 ~~ ½ ~~ \frac12 <> x \equiv 3 \pmod{7} ~~ x\equiv 3\ (\text{mod } 7)
-n \equiv 1 \pmod 4 ~~ n \equiv 1 \mod 4 <> n \equiv 1 \pmod 8 <> n \equiv 2 \pmod 4 <> m \equiv 1 \pmod 4 <> 3 \pmod{7} ~~ 3 \bmod 7 <> \frac37
-n \equiv -1 \pmod 4 ~~ n\equiv 3 \pmod{4} <> x \equiv 3 \pmod 7 ~~ 3 \pmod 7 <> (2n-1)!! ~~ \frac{(2n)!}{2^n n!} <> (2n-1)! <> (2n+1)!! <> 3!!! <> 3!!
-7!! ~~ 105 <> 5040 <> \|x\| ~~ \lVert x\rVert <> x <> |x| <> \bar{x} <> 2\|x\|^2 ~~ \left\|x\right\|\cdot 2\lVert x\rVert <> \bar{x}+y ~~ y+\bar x
-\text{all real numbers} ~~ \mathbb R ~~ (-\infty,\infty) ~~ \text{all reals} <> \text{all positive real numbers} <> -\text{infinity} ~~ -\infty
-x \in \mathbb{R} ~~ \text{All real numbers} <> \infty ~~ \text{infinity} <> \text{-infinity} <> \text{infinitely many} <> \|v\|_1 <> \|v\|_2
-(-infinity, 2) ~~ (-\infty,2) <> \emptyset ~~ \text{empty set} <> \hat{i}+2\hat{j} ~~ 2\hat j+\hat i <> \begin{cases}x=1\\y=2\end{cases} <> x=2, y=1
-\mathbb{R}^+ <> \mathbb{R} <> \mathbb{R}\setminus\mathbb{Q} <> [0,5]\setminus(2,3) <> [0,2)\cup(3,5] <> \|x+y\| <> \|x\|+\|y\| <> \vec{v} <> v
-\hat{x} <> \tilde{x}
+\mathbb{R}\setminus\{1,-1\} ~~ (-\infty,-1)\cup(-1,1)\cup(1,\infty) <> \mathbb{R} \backslash \{3\} ~~ x \ne 3 <> [0,5]\cap[3,8] ~~ [3,5] <> 8!! ~~ 384
+\mathbb{R}-\{2\} ~~ (-\infty,2)\cup(2,\infty) <> [0,5]\setminus\{2\} ~~ [0,2)\cup(2,5] <> [0,5] <> {n \choose 2} ~~ \frac{n(n-1)}2 <> ½ ~~ \frac12
+{10 \choose 3} ~~ 120 <> {10 \choose 4} <> \frac{10}{3} <> x \equiv 3 \pmod{7} ~~ x\equiv 3\ (\text{mod } 7) ~~ 3 \pmod{7} ~~ 3 \bmod 7 <> \frac37
+n \equiv 1 \pmod 4 ~~ n \equiv 1 \mod 4 <> n \equiv 1 \pmod 8 <> n \equiv 2 \pmod 4 <> m \equiv 1 \pmod 4 <> n \equiv -1 \pmod 4 ~~ n\equiv 3 \pmod{4}
+x \equiv 3 \pmod 7 ~~ 3 \pmod 7 <> (2n-1)!! ~~ \frac{(2n)!}{2^n n!} <> (2n-1)! <> (2n+1)!! <> 7!! ~~ 105 <> 5040 <> -\text{infinity} ~~ -\infty
+\text{all real numbers} ~~ \mathbb R ~~ (-\infty,\infty) ~~ \text{all reals} <> \text{all positive real numbers} <> (-infinity, 2) ~~ (-\infty,2)
+x \in \mathbb{R} ~~ \text{All real numbers} <> \infty ~~ \text{infinity} <> \text{-infinity} <> \text{infinitely many} <> \bar{x}+y ~~ y+\bar x
+\emptyset ~~ \text{empty set} <> \hat{i}+2\hat{j} ~~ 2\hat j+\hat i <> n\equiv 0,1 \pmod 4 <> n \equiv 0, 2 \pmod 4 <> n \equiv 0, 1 \pmod 5
+\|v\|_1 <> \|v\|_2 <> \mathbb{R}^+ <> \mathbb{R} <> \mathbb{R}\setminus\mathbb{Q} <> [0,5]\setminus(2,3) <> [0,2)\cup(3,5] <> 3!!! <> 3!! <> !n <> n!
+\|x\| <> x <> |x| <> \bar{x} <> \|x+y\| <> \|x\|+\|y\| <> \vec{v} <> v <> \hat{x} <> \tilde{x}
 # dress
 5 ~~ **5** ~~ 5 \\ ~~ \mathtt{5} ~~ \textdollar 5 ~~ \fbox{5} ~~ 5\text{.} ~~ \text{\bf 5} ~~ 5, ~~ 5; ~~ 5\;, ~~ 5\  ~~ “5” ~~ '5' ~~ ``5'' ~~ USD 5
 1234567 ~~ 1{,} 234{,} 567 <> 7 ~~ 7 cm³ <> 16 ~~ 2⁴ <> 24 <> 8 <> 1024 ~~ 2¹⁰ <> 20 <> x^{-1} ~~ x⁻¹ <> x_1+x_2 ~~ x₁+x₂ <> 3.14 ~~ "3.14" <> "5 <> 5
@@ -2471,4 +2450,43 @@ x \in \mathbb{R} ~~ \text{All real numbers} <> \infty ~~ \text{infinity} <> \tex
 \sqrt{16}=4=2^2 ~~ 4 <> \sqrt{16}=\pm4 <> \binom{5}{2}=10 ~~ 10 <> 2\pi(3)=6\pi ~~ 6\pi <> \frac{15}{60} = \frac14 = 0.25 ~~ \frac14 <> 5!=121 <> 121
 1,000 = 10^3 ~~ 1000 <> \Gamma(5)=4!=24 ~~ 24 <> (a+b)^2=a^2+2ab+b^2 ~~ (a+b)^2 <> 3+4=7\text{ cm} ~~ 7 <> 2+4=7 <> \frac13=0.33 <> 0.33
 \frac34=0.75=75 <> 75 <> 1=2 <> 2 <> 2=3=2 <> \Gamma(5)=25 <> 25 <> 2+2=x <> x <> x=x <> \pi=3.14 <> 3.14 <> 0.5=50\% <> 50
+# what a policy might exploit
+y=\sqrt{x-9} ~~ y-\sqrt{x-9}=0 <> y=\sqrt{x-11} <> |x-5| ~~ |5-x| <> \frac{dV}{dt}=2t ~~ 2t <> P_6^3 ~~ 120 <> ab+bc ~~ bc+ab <> C_5^2 C_5^3 ~~ 100
+|\vec a|=3 ~~ 3 ~~ 3\text{ ordered triples} <> 3 \text{ right} <> 3m/s <> P(X=2)=\frac12 ~~ \frac12 <> E[X]=7 ~~ 7 <> \sin x+C ~~ \sin x + K
+x_{1}=\frac{1}{2}+\frac{31\sqrt{5}}{216},\quad x_{2}=\frac{1}{2}-\frac{31\sqrt{5}}{216} ~~ \dfrac{108 + 31\sqrt{5}}{216}, \dfrac{108 - 31\sqrt{5}}{216}
+5 ~~ 5 \text{ divisors} ~~ 5\,\mathrm{J}\cdot\mathrm{s} <> 12 ~~ 12 \text{ terms} ~~ 12\text{ distinct prime factors} <> \gcd(12,18) <> 25 ~~ 25kg
+x=\frac{\pi}{3}+2k\pi, k\in\mathbb Z ~~ x=\frac{\pi}{3}+2k\pi <> x>1 ~~ 2<2*x <> c>d ~~ d<c <> (11,7)or(7,11) ~~ (7,11),\ (11,7) <> A ~~ Option A
+(abs(x)^(1/3)/abs(x))^(1/2) ~~ 1/abs(x)^(1/3) <> \text{DNE} ~~ \text{does not exist} <> x != 3 ~~ x\ne 3 <> 23 {, }456 ~~ 23456 <> a=2+3i <> a=7i
+x=2\pm i ~~ x=2+i\text{ or }x=2-i <> \frac{\sqrt{x}}{x} ~~ \frac{1}{\sqrt x} <> y=\frac{1}{\sqrt{1-x^2}} ~~ y=(1-x^2)^{-1/2} <> 3\text{ m/s} ~~ 3 m/s
+x\in[1,2] ~~ 1\le x\le2 <> z = 2 + i <> z = 2 - i <> y=\ln(x-1)+C <> y=\ln(x-1)-C <> \lambda=1+2i <> \lambda=3+5i <> y=\sqrt{x-1} <> y=\sqrt{x-2}
+k^{-1}(x)=\frac{x}{\sqrt{x^{2}-4}} <> y=\sqrt{x^{2}-3} <> y^{2}=-2 x-\ln (x-1)^{2}+k <> x = \frac{1\pm i\sqrt{3}}{2} <> x=\frac{-1\pm i\sqrt{3}}{2}
+f^{-1}(x)=\sqrt{x-4} <> f^{-1}(x)=-\sqrt{x-4} <> $y=\sqrt{x^{2}-3}$ <> $y=\sqrt{x^{2}-4}$ <> y=\arcsin(x+9) <> y=\arcsin(x+8) <> i^k <> (-i)^k
+x=\frac{-b\pm\sqrt{b^2-4ac}}{2a} <> x=\frac{b\pm\sqrt{b^2-4ac}}{a} <> w=\frac{iz+1}{z+i} <> w=\frac{z-1}{iz+5} <> y=\sqrt{2x-1} <> y=\sqrt{2x-1}+7
+\lambda_1=2+i,\lambda_2=2-i <> \lambda_1=5+3i,\lambda_2=5-3i <> y=\sqrt{x^2-1} <> y=\ln(x-1) <> y=\ln(2x-1) <> y=3\ln(2x-1) <> x^2+y^2=i <> x^2+y^2=3i
+z_1=i, z_2=-i <> z_1=-i,z_2=i <> f(x)=\ln(x-6) <> f(x)=\ln(x-7) <> e^{in\pi/2} <> e^{-in\pi/2} <> \frac{1-(-1)^n}{in\pi} <> \frac{(-1)^n-1}{in\pi}
+e^{i\pi n/4} <> e^{-i\pi n/4} <> (1+i)^n <> (1-i)^n <> \frac{i(1-(-1)^n)}{n} <> -\frac{i(1-(-1)^n)}{n} <> |x+4| <> x+4 <> f(x)=|x-10| <> f(x)=10-x
+\frac{|x+4|}{x+4} <> 1 <> \tan\frac{k\pi}{4} <> |z-2| <> 2-z <> \frac{|x-5|}{x-5} <> -1 <> \frac{x-12}{|x-12|} <> \frac{|x-40|}{x-40} <> |s+1| <> s+1
+\sqrt{u^2-4u+4} <> 2-u <> |x-6|+|x-7| <> 13-2x <> |t-8| <> 8-t <> |x-7| <> 7-x <> \sqrt{(t-3)^2} <> 3-t <> \lfloor x/100\rfloor <> 0 <> u^Tv <> vu^T
+\arccos(\cos x) <> x <> \max(x,0) <> \max(x,y) <> |2a-15| <> 15-2a <> \cos\frac{n\pi}{2} <> -\cos^2\frac{n\pi}{2} <> -k\frac{dP}{dr} <> -k\frac{P}{r}
+1+\cos\frac{n\pi}{2} <> \sin^2\frac{n\pi}{2} <> \frac{2}{n\pi}(1-\cos\frac{n\pi}{2}) <> \frac{3+(-1)^n}{n\pi} <> \frac{d\phi}{dr} <> \frac{\phi}{r}
+\sin\frac{k\pi}{3} <> \frac{\sqrt3}{2} <> \cos\frac{m\pi}{2} <> -\cos^2\frac{m\pi}{2} <> \sin\frac{N\pi}{2} <> \sin^2\frac{N\pi}{2} <> yy^T <> y^Ty
+\mathbf{v}\times\mathbf{B} <> \mathbf{B}\times\mathbf{v} <> \mathbf{i}\times\mathbf{j} <> \mathbf{j}\times\mathbf{i} <> \frac{dV}{dt} <> \frac Vt
+\vec a\times(\vec b\times\vec c) <> (\vec a\times\vec b)\times\vec c <> \vec u\times\vec w <> \vec w\times\vec u <> x\frac{d}{dx}f <> f\frac{d}{dx}x
+\hat{n}\times\vec{E} <> \vec{E}\times\hat{n} <> \bm{a}\times\bm{b} <> \bm{b}\times\bm{a} <> \frac{\Delta y}{\Delta x} <> \frac{y}{x} <> xyx^{-1} <> y
+\boldsymbol{\omega}\times\boldsymbol{r} <> \boldsymbol{r}\times\boldsymbol{\omega} <> \frac{\Delta p}{\Delta q} <> \frac pq <> S^1 \times S^1 <> S^2
+m\frac{dv}{dt} <> \frac{mv}{t} <> C_6^2C_6^3 <> C_6^5 <> A_6^2A_6^1 <> A_6^3 <> S^1\times D^2 <> S\times D^2 <> bac <> abc <> cab <> ba, ab <> ab, ab
+\text{cb} <> \text{bc} <> (123)(12) <> (12)(123) <> v^TAv <> Avv^T <> (12)(13) <> (13)(12) <> H_2SO_4 <> SH_2O_4 <> C_2H_6 <> H_6C_2 <> CO_2 <> O_2C
+p \land q \land r <> p \lor q \lor r <> a\land b <> a\lor b <> \neg p\land\neg q <> \neg p\lor\neg q <> (p\lor q)\land r <> (p\land q)\land r
+\frac{C_6^4}{C_6^2} <> C_6^2 <> $Q(50)=47.5$ (pounds) <> $Q(51)=47.5$ (pounds) <> x=5\text{ cm} <> y=5 <> 1<x<5 <> 1<y<5 <> x \ne 2 <> y\ne 2
+x=0,\frac{\pi}{2} <> \theta=0,\frac{\pi}{2} <> \angle ABC=30^\circ <> \angle ACB=30^\circ <> CD=7\text{ m} <> EF=7\text{ m} <> c>b>a <> c>d>a
+\angle DEF=40^\circ <> \angle DFE=40^\circ <> x=2\text{ or }3 <> y=2\text{ or }3 <> x>3 <> y>3 <> x\ne 4 <> t\ne 4 <> |CD|=4 <> |AB|=4 <> 10x <> 10
+\cos\alpha=\frac45 <> \sin\alpha=\frac45 <> x+y=4 <> 4 <> x^2=4 <> x^2+C <> x^2+x <> 2x^2+c <> x^2+c^2 <> P(3,4) <> Q(3,4) <> a<b <> b<a
+x=k\pi, k\in\mathbb{Z} <> x=k\pi, k\in\mathbb{N} <> x+y>1 <> x+y>2 <> 2x>6 <> x>6 <> \sum_{k=1}^{10}k <> \sum_{k=1}^{11}k <> |x|+|x-50| <> |x|+50-x
+\begin{cases}1&x>0\\0&x\le0\end{cases} <> \begin{cases}0&x>0\\1&x\le0\end{cases} <> y=\sqrt[4]{x-8} <> y=\sqrt[4]{x-9} <> u=\ln(t-4) <> u=\ln(t-4)+1
+y=\operatorname{arccosh}(x+2)i <> y=-\operatorname{arccosh}(x+2)i <> e^{i\pi n/3} <> e^{-i\pi n/3} <> \frac{1-i^n}{n} <> \frac{1-(-i)^n}{n}
+\operatorname{arccos}(\cos t) <> t <> |n-5| <> n-5 <> \frac{1+\cos(n\pi/2)}{2} <> \frac{\sin^2(n\pi/2)}{2} <> p\lor\neg p <> p\land\neg p
+\hat{x}\times\hat{y} <> \hat{y}\times\hat{x} <> \nabla\times\mathbf{A} <> \nabla\cdot\mathbf{A} <> p\Rightarrow q <> q\Rightarrow p <> dV/dt <> V/t
+\frac{d\theta}{dt} <> \frac{\theta}{t} <> \frac{d^2y}{dx^2} <> \frac{y}{x^2} <> \text{width}=5\text{ cm} <> \text{height}=5\text{ cm} <> ww^T <> w^Tw
+m\angle XYZ=20 <> m\angle XZY=20 <> \triangle ABC <> \triangle ACB <> r=2,3 <> s=2,3 <> 1\le m\le 5 <> 1\le k\le 5 <> t=5\text{ s} <> d=5\text{ s}
+S^1\times S^2 <> S^3 <> A_7^3 <> C_7^3 <> \text{dcb} <> \text{bcd} <> bab^{-1} <> a <> (132)(12) <> (12)(132) <> N_2O_4 <> O_4N_2
 """
