@@ -1113,8 +1113,7 @@ def summarise(samples, n, beta, resamples=500):
 
 
 def evaluate(run, step, config, stop=()):
-    """Sample, verify and vote on the run's data sets: rows of eval.jsonl, solutions in samples.jsonl. All is
-    written at once: an evaluation that is stopped begins again."""
+    """Sample, verify, vote: rows of eval.jsonl, samples.jsonl, all at once: one that is stopped begins again."""
     rows, samples, n = [], [], config.eval_n
     if any(row["step"] == step for row in run.logs["eval"]):
         return
@@ -1878,6 +1877,7 @@ def main(arguments=None):
         for which in (signal.SIGINT, signal.SIGTERM):
             signal.signal(which, on_signal)
         train(run, config, stop)
+        run.place.tracker and run.place.tracker.finish()  # which may still have figures to send
         run.place.lock.release()
         if dist.is_initialized():
             dist.destroy_process_group()

@@ -1484,14 +1484,15 @@ def test_train__every_variant_runs(flags, fast, tmp_path):
 
 
 def test_train__plain_grpo_with_a_reward_of_the_user_is_followed_by_a_tracker(fast, tmp_path, monkeypatch):
-    """A package with `init` and `log`, as trackio and wandb are, gets every number; a reward is any function of (response, gold)."""
-    (tmp_path / "trackio.py").write_text("calls = []\ndef init(**options): calls.append(options)\ndef log(row, step): calls.append((step, row))\n")
+    """A package with `init`, `log` and `finish`, as trackio and wandb are, gets every number; a reward is any function of (response, gold)."""
+    (tmp_path / "trackio.py").write_text("calls = []\ndef init(**options): calls.append(options)\ndef log(row, step): calls.append((step, row))\n"
+                                         "def finish(): calls.append('finish')\n")
     (tmp_path / "judge.py").write_text("def short(response, gold): return 1 / (1 + len(response))\ndef wild(response, gold): return 7\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert here(*fast, *COLD, "--alpha", 0, "--steps", 2, "--eval_every", 2, "--track", "trackio", "--reward", "judge:short", "--out", "t") == 0
-    start, *rows = sys.modules.pop("trackio").calls
-    assert start["name"] == "t" and start["config"]["steps"] == 2 and start["config"]["c_ref"] == -8
+    start, *rows, end = sys.modules.pop("trackio").calls
+    assert end == "finish" and start["name"] == "t" and start["config"]["steps"] == 2 and start["config"]["c_ref"] == -8
     logged = [*lines(tmp_path / "t" / "eval.jsonl"), *lines(tmp_path / "t" / "metrics.jsonl")]
     expected = [(row["step"], {f"{row.get('data', 'metrics')}/{k}": x for k, x in row.items() if isinstance(x, (int, float))}) for row in logged]
     assert sorted(rows, key=repr) == sorted(expected, key=repr) and len(rows) == 6 and 0 < logged[-1]["reward"] < 1
