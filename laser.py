@@ -12,18 +12,17 @@ otherwise never uses.
                                                       # within the G solutions of a problem
         L_policy     = -mean(min(ratio * A, clip(ratio, 1 - ε_low, 1 + ε_high) * A))  # ratio = π / π_old
         L_self       = mean(w * (self_rewards - rewards)**2)        # w: right and wrong weigh the same
-        descend(L_policy + alpha * L_self)            # alpha = tau = 0 at first, then tau = 0: `schedule`
+        descend(L_policy + alpha * L_self)            # `schedule`: at first both 0, then alpha alone
     at test time: the answer with the largest sum of clip(self_rewards, 0, 1) over the solutions that give it
 
 x is a problem, y a solution, π the model. L_policy is GRPO (group-relative policy optimisation): tokens of
 solutions better than their group's mean become more likely, the others less; the clip, from PPO, rewards no
 token beyond ε of change from π_old, the probability with which it was sampled. normalise: (r − mean) / std.
 
-    python laser.py                        # a tiny model, from random weights, on a CPU, in 2 to 7 minutes
+    python laser.py                        # a tiny model, from random weights, on a CPU, in 2 to 8 minutes
     python laser.py --model Qwen2.5-7B     # the same code on a GPU
 
-Part I is the story from the top: settings, the run, then what a step is made of, as the data travels. Part II
-is what it learns on: problems, prompts, a warm start. Part III is the machinery.
+Part I is the story, as the data travels; part II is what it learns on; part III is the machinery.
 
 Shapes: P problems a step, G solutions each, B = P·G (a problem's solutions side by side), b of them in a
 micro-batch, T response tokens, L tokens of prompt and response, V the vocabulary, D the hidden size, R rows
@@ -31,6 +30,8 @@ that run at a time, N a flat list; in votes n samples a problem, k of them used,
 Left out on purpose: a critic (a learnt value model); sequence packing; dropping the groups whose rewards are
 all equal (usual elsewhere, as their advantage is 0, but L_self learns from them).
 """
+import ast
+import contextlib
 import ctypes
 import datetime
 import functools
@@ -49,6 +50,7 @@ import signal
 import sys
 import time
 import types
+from array import array
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -60,6 +62,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch.distributed.checkpoint import state_dict as sharded_state
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
@@ -78,7 +81,6 @@ from verify import checkable, extract_answer, group, reward
 @dataclass
 class Config:
     """Every setting of a run, as the paper has it; the flags and their help are made from these lines."""
-
     # the method
     steps: int = 1000  # training steps in all
     prompts_per_step: int = 128  # P, problems a step
@@ -99,9 +101,9 @@ class Config:
     reward: str | None = None  # module:function of (response, gold) → 0 … 1 in place of the verifier
     max_prompt_tokens: int = 2048  # longest prompt, tokens; longer ones are dropped
     out: str | None = None  # folder of the run (None: runs/<model name>)
-    resume: bool = False  # continue the run in --out from its checkpoint; other flags given now win
+    resume: bool = False  # continue the run in --out from its checkpoint; other flags win or are refused
     seed: int = 0  # of everything random
-    device: str = "auto"  # auto, cpu, cuda, mps or xpu
+    device: Literal["auto", "cpu", "cuda", "mps", "xpu"] = "auto"  # of the model
     param_dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of weights and moments (auto: what fits)
     # sampling
     end_token: list[str] = field(default_factory=list)  # tokens that end a solution ([]: EOS and turn end)
@@ -123,11 +125,12 @@ class Config:
     clip_high: float = 0.2  # ε_high of the PPO clip
     kl: float = 0.0  # weight of a penalty, KL, for leaving the starting model, kept frozen
     grad_clip: float = 1.0  # largest gradient norm
-    micro_batch_tokens: int = 0  # padded tokens in one pass (0: 16384, 2048 on a CPU)
+    micro_batch_tokens: int = 0  # padded tokens in one pass (0: as memory allows, 2048 on a CPU)
     # evaluation and output
     eval_every: int = 200  # evaluate every this many steps, at the start and the end (0: never)
     eval_n: int = field(default=8, metadata={"aliases": ["--n"]})  # solutions a problem in evaluation
-    save_every: int = 50  # save every this many steps, and at the end (0: only then)
+    save_every: int = 50  # save every this many steps (0: never), before evaluations and at the end
+    keep: int = 1  # newest checkpoints to keep; the one with the best evaluation is kept, too
     track: Literal["", "trackio", "wandb"] = ""  # follow the run with this package, too
     # test time, with a trained --model
     ask: str | None = None  # a problem (`-`: from standard input): sample eval_n solutions, vote
@@ -156,16 +159,15 @@ class Run(NamedTuple):
     reference: torch.nn.Module | None  # the frozen starting model, for --kl and --exact_reference
     problems: list  # rows with `problem`, `answer` and `prompt`, its token ids
     eval_sets: dict  # name: such rows
-    first_step: int
-    saved_step: int | None  # of the checkpoint that is there
+    saved_step: int | None  # of the checkpoint that is there: where the run goes on
     logs: dict  # "metrics", "eval": the rows of each
     place: Any  # where all this is kept, see part III
 
 
 def train(run, config, stop=()):
-    """Train from run.first_step to config.steps, evaluate, save.
+    """Train from run.saved_step to config.steps, evaluate, save.
     stop: a list that a signal handler fills; then the step in hand is the last."""
-    done, saved = run.first_step, run.saved_step
+    done, saved = run.saved_step or 0, run.saved_step
     bar = progress(range(done, config.steps), initial=done, total=config.steps, desc="training")
     try:
         for step in bar:
@@ -179,35 +181,34 @@ def train(run, config, stop=()):
             done = step + 1
             log(run, "metrics", [figures])
             show(run, bar, figures, rollouts, config)
-            if config.save_every and done % config.save_every == 0:
+            if any(every and done % every == 0 for every in (config.save_every, config.eval_every)):
                 save(run, done, config)
                 saved = done
     finally:  # also when something has gone wrong: what is done is kept
         bar.close()
         if done != saved:
             save(run, done, config)
+        if done < config.steps:
+            say(f"stopped after step {done}; continue with --resume", file=sys.stderr)
     if config.eval_every and not asked_to_stop(stop):
         evaluate(run, done, config, stop)
-    if asked_to_stop(stop):
-        say(f"stopped after step {done}; continue with --resume", file=sys.stderr)
-    elif run.logs["eval"]:
+    if not asked_to_stop(stop):
+        print_curves(run.logs["metrics"])
         print_table(run.logs["eval"])
 
 
 def training_step(policy, optimizer, problems, step, config, reference=None):
     """Sample, verify, grade, update: (figures for metrics.jsonl, each solution's problem, text, r_v, r_s).
-    problems: P rows with `problem`, `answer` and `prompt`, its token ids. `reference`: the frozen starting
-    model, for --kl and --exact_reference. All processes hold all B solutions and share the work."""
+    problems: P rows; the rest is as in `Run`. All processes hold all B solutions and share the work."""
     G, clock = config.group_size, [time.perf_counter()]
 
-    # 1. Sample G solutions to each problem. After the last token of each, the sampler reads log π(z_c|x,y).
-    #    The uniform number u that picks each token is fixed in advance: batching does not change the draws.
-    #    `sample_together` splits this among processes and by length, and calls `sample`, below.
+    # 1. Sample G solutions to each problem, reading log π(z_c|x,y) after each. The uniform numbers u, fixed
+    #    in advance, pick the tokens. `sample_together` splits the work and calls `sample`, below.
     prompts = [row["prompt"] for row in problems]
     u = uniforms(len(prompts) * G, config.max_response_tokens, "train", config.seed, step)
     solutions = sample_together(policy, prompts, G, u, config)
     responses = solutions.responses()
-    texts = policy.tokenizer.batch_decode(responses, skip_special_tokens=True)
+    texts = texts_of(policy, responses)
     clock.append(time.perf_counter())
 
     # 2. Verify.
@@ -230,17 +231,11 @@ def training_step(policy, optimizer, problems, step, config, reference=None):
         advantages = mix_advantages(advantages, self_rewards, solutions.complete, G, tau, config.min_std)
 
     # 5. Descend L_policy + α L_self.
+    mask = torch.arange(u.size(1), device=rewards.device) < solutions.lengths[:, None]
+    weights = class_weights(rewards, solutions.complete, config.balanced)
     batch = Batch(
-        prompts=prompt_of,
-        responses=responses,
-        mask=torch.arange(u.size(1), device=rewards.device) < solutions.lengths[:, None],
-        sampler_logps=solutions.logps,  # only watched, see `update`
-        rewards=rewards,
-        advantages=advantages,
-        weights=class_weights(rewards, solutions.complete, config.balanced),
-        ref_logp_zc=ref_logp_zc,
-        ref_logps=ref_logps,
-    )
+        prompts=prompt_of, responses=responses, mask=mask, sampler_logps=solutions.logps, rewards=rewards,
+        advantages=advantages, weights=weights, ref_logp_zc=ref_logp_zc, ref_logps=ref_logps)
     losses = update(policy, optimizer, batch, alpha, config)
     clock.append(time.perf_counter())
     figures = step_figures(step + 1, batch, solutions, self_rewards, losses, clock, config)
@@ -251,20 +246,27 @@ def training_step(policy, optimizer, problems, step, config, reference=None):
 def schedule(step, config):
     """(α, τ) of a step: first GRPO alone, then the self-reward is learnt, and only then it has a say.
     Where α = 0 it is never learnt, so τ is 0, too: mixing it in would add noise to plain GRPO."""
-    learnt_from = config.reasoning_warmup
-    mixed_from = learnt_from + config.self_reward_warmup
-    alpha = config.alpha if step >= learnt_from else 0.0
-    tau = config.tau if alpha and step >= mixed_from else 0.0
+    learnt_for = step - config.reasoning_warmup
+    alpha = config.alpha if learnt_for >= 0 else 0.0
+    tau = config.tau if alpha and learnt_for >= config.self_reward_warmup else 0.0
     return alpha, tau
 
 
-def verify(texts, problems, complete, config):
-    """r_v (B,): 1 if a solution has exactly one box, so it cannot try two, and it is right; 0 if cut at T."""
-    judge = reward_function(config, strict=True)
-    golds = [row["answer"] for row in problems]
-    rewards = [judge(text, gold) for text, gold in zip(texts, golds)]
-    rewards = torch.tensor(rewards, dtype=torch.float32, device=complete.device)
-    return torch.where(complete, rewards, 0.0)
+def texts_of(policy, responses):
+    """What is judged and kept of responses: all but EOS, so special tokens, too: `</think>` may be one."""
+    written = [ids[:-1] if ids[-1] in policy.eos_ids else ids for ids in responses]
+    return policy.tokenizer.batch_decode(written, skip_special_tokens=False)
+
+
+def verify(texts, problems, complete, config, strict=True):
+    """r_v (B,): 1 if a solution is right, 0 if not, or if cut at T. In training (`strict`) it needs exactly
+    one box, so it cannot try two. One process judges it, and all get the verdict."""
+    judge = reward_function(config, strict)
+    rewards = torch.zeros(len(texts), device=complete.device)
+    for mine in rank_share([[i] for i in range(len(texts))]):
+        for i in mine:  # what others judge is 0 here: the sum joins them
+            rewards[i] = judge(texts[i], problems[i])
+    return torch.where(complete, all_reduce(rewards), 0.0)
 
 
 # --------------------------------------------------------------------------------------------------- sampling
@@ -285,25 +287,23 @@ class Solutions(NamedTuple):
 @torch.no_grad()
 def sample(model, prompts, group_size, u, eos_ids, zc, temperature=1.0, on_step=lambda n: None):
     """Sample `group_size` solutions for each prompt, reading log π(z_c) after each: Solutions, on its device.
-
     prompts: P lists of token ids; u: (B, T) uniform numbers in (0, 1]. Token t of solution i is the inverse
     of the model's cumulative distribution at u[i, t]: up to rounding, what else runs does not change what is
-    drawn. Temperature 0 is greedy. A solution ends with any of `eos_ids`, which is then fed to the model for
-    one more step: where a next token would be drawn, log π(z_c) is read instead, untempered (paper, section
-    3.3: the self-reward costs one token). All solutions start together, so all are at their token t in the
-    same step; `on_step` is told how many run."""
+    drawn. Temperature 0 is greedy. Any of `eos_ids` ends a solution, and is fed to the model for one more
+    step: in place of a next token log π(z_c) is read, untempered (paper, section 3.3: the self-reward costs
+    one token). All start together, so all are at their token t in the same step; `on_step` gets how many."""
     model.eval()
     device = model.device
     B, T = u.shape
     u = u.to(device)
-    eos = torch.tensor(eos_ids, device=device)
-    tokens = torch.zeros(B, T, dtype=torch.long, device=device)
-    logps = torch.zeros(B, T, device=device)
-    lengths = torch.full((B,), T, device=device)
-    complete = torch.zeros(B, dtype=torch.bool, device=device)
-    logp_zc = torch.full((B,), -torch.inf, device=device)
-
-    rows = torch.arange(B, device=device)  # (R,) the solutions that still run: all of them, at first
+    with device:
+        eos = torch.tensor(eos_ids)
+        tokens = torch.zeros(B, T, dtype=torch.long)
+        logps = torch.zeros(B, T)
+        lengths = torch.full((B,), T)
+        complete = torch.zeros(B, dtype=torch.bool)
+        logp_zc = torch.full((B,), -torch.inf)
+        rows = torch.arange(B)  # (R,) the solutions that still run: all of them, at first
     cache = RunningCache(B, max(map(len, prompts)) + T)  # keys and values; z_c is only read, never fed
     logits, position = prefill(model, cache, prompts, group_size)
     for t in range(T + 1):
@@ -321,10 +321,11 @@ def sample(model, prompts, group_size, u, eos_ids, zc, temperature=1.0, on_step=
         logps[rows, t] = torch.where(running, drawn_logp, 0.0)
         ends = running & torch.isin(drawn, eos)
         lengths[rows] = torch.where(ends, t + 1, lengths[rows])
-        complete[rows] = complete[rows] | ends
+        complete[rows] |= ends
         on_step(len(rows))
 
-        # 3. Once half have ended and read z_c, the others go on alone. A look waits for a GPU, so it is rare.
+        # 3. Once half have nothing left, the others go on alone: all that draw, or have just ended and have
+        #    yet to read z_c; a row cut at T is done. A look waits for a GPU, so it is rare.
         if t % LOOK_EVERY.get(device.type, 16) == 0:
             stay = ((lengths[rows] > t) & (complete[rows] | (t < T - 1))).nonzero().squeeze(1)
             if not len(stay):
@@ -333,21 +334,16 @@ def sample(model, prompts, group_size, u, eos_ids, zc, temperature=1.0, on_step=
                 rows, drawn, position = rows[stay], drawn[stay], position[stay]
                 cache.keep(stay)
 
-        # 4. Feed each row its newest token.
-        logits = advance(model, cache, drawn, position + t)
+        # 4. Feed each row its newest token: advance(model, cache, …), of which a GPU replays a recording.
+        logits = replayed(advance, model, cache, drawn, position + t)
     if not torch.isfinite(logps).all():
         fail("The model's probabilities are not finite: lower the learning rate, or mend damaged weights.")
     return Solutions(tokens, logps, lengths, complete, logp_zc)
 
 
-LOOK_EVERY = {"cpu": 1}  # tokens; elsewhere 16
-PREFILL_TOKENS = 32768  # padded prompt tokens in one pass
-
-
 def prefill(model, cache, prompts, group_size):
     """Run the prompts into the cache: logits (B, V) of the first tokens, positions (B,) they will take.
-    A prompt runs once for all its solutions. Prompts are padded on the right, where a causal model's real
-    tokens cannot see it; the solutions' tokens then take the padding's slots in the cache."""
+    A prompt runs once for all its solutions. Padding is on the right, unseen; later tokens take its slots."""
     sizes = torch.tensor([len(ids) for ids in prompts], device=model.device)
     at_a_time = max(1, PREFILL_TOKENS // max(map(len, prompts)))
     logits = []
@@ -358,7 +354,7 @@ def prefill(model, cache, prompts, group_size):
         ids = right_padded(batch, model.device)
         output = model.base_model(input_ids=ids, past_key_values=filled, use_cache=True)
         hidden = output.last_hidden_state[range(len(batch)), last]  # what follows is wanted here only
-        logits.append(model.get_output_embeddings()(hidden))
+        logits.append(logits_of(model.get_output_embeddings(), hidden))
         cache.fill(filled, first, group_size)
     logits = torch.cat(logits)
     return logits.repeat_interleave(group_size, 0), sizes.repeat_interleave(group_size)
@@ -381,32 +377,27 @@ def draw(logp, u, temperature):
 def advance(model, cache, tokens, position):
     """Run one more token of every row (R,), at its position (R,): the logits (R, V) of what follows it."""
     output = model.base_model(
-        input_ids=tokens[:, None],
-        position_ids=position[:, None],
-        attention_mask=cache.prepare(position),  # opens a slot, and hides what lies beyond
-        past_key_values=cache,
-        use_cache=True,
-    )
-    return model.get_output_embeddings()(output.last_hidden_state[:, -1])
+        input_ids=tokens[:, None], position_ids=position[:, None],
+        attention_mask=cache.prepare(position),  # hides what lies beyond
+        past_key_values=cache, use_cache=True)
+    return logits_of(model.get_output_embeddings(), output.last_hidden_state[:, -1])
 
 
 # -------------------------------------------------------------------------- log-probabilities and self-reward
 
 def token_logps(model, prompts, responses, zc, temperature=1.0):
     """Teacher-forced log-probs of given responses: logps (b, T), 0 beyond a response's end, and logp_zc (b,).
-
     One forward pass over prompt + response, with z_c as the last target; the responses' positions are read:
 
         ids        x1   x2   x3   y1   y2   EOS  z_c  pad        here start = 2, size = 3
         position    0    1    2    3    4    5    6    7
         predicts    .    .   y1   y2  EOS  z_c    .    .         read: start … start + size, the last for z_c
 
-    Padded on the right: a real token never sees what follows it, so padding needs no attention mask and
-    shifts no position. The response is read at `temperature`, z_c always at 1. After a cut response z_c is
-    read, too: its weight in the loss is 0."""
+    Padded on the right, where no real token sees it: no mask, no shifted position. The response is read at
+    `temperature`, z_c always at 1, and after a cut response, too: there its weight in the loss is 0."""
     start = torch.tensor([[len(p) - 1] for p in prompts])
     size = torch.tensor([[len(r)] for r in responses])
-    rows = [p + r + [zc] for p, r in zip(prompts, responses)]
+    rows = [[*p, *r, zc] for p, r in zip(prompts, responses)]
     ids = right_padded(rows)
     stop = start + size
     position = torch.arange(ids.size(1) - 1)
@@ -414,14 +405,12 @@ def token_logps(model, prompts, responses, zc, temperature=1.0):
     is_zc = (position == stop)[read]  # (N,), all that is read, row by row
     inside = torch.arange(int(size.max())) < size  # (b, T)
     ids, read, is_zc, inside = (x.to(model.device) for x in (ids, read, is_zc, inside))
-
     output = model.base_model(input_ids=ids[:, :-1], use_cache=False)
     hidden = output.last_hidden_state[read]  # (N, D)
     targets = ids[:, 1:][read]
     temperatures = torch.where(is_zc, 1.0, temperature)
     logps = chosen_logps(model.get_output_embeddings(), hidden, targets, temperatures)  # never N × V at once
-    zeros = logps.new_zeros(inside.shape)
-    of_response = zeros.masked_scatter(inside, logps[~is_zc])  # row by row, the order in which they were read
+    of_response = logps.new_zeros(inside.shape).masked_scatter(inside, logps[~is_zc])  # row by row, as read
     return of_response, logps[is_zc]
 
 
@@ -443,7 +432,6 @@ def all_token_logps(model, prompts, responses, zc, config):
 
 def self_reward(logp_zc, c_ref, beta):
     """r_s = β (log π(z_c|x,y) − c_ref): what the model thinks of y. Any shape; right ≈ 1, wrong ≈ 0.
-
     Where it comes from (paper, section 3.2). Let the model answer a finished solution with one verdict token
     z, worth r̂ = 1 if z says the truth about it, else 0, under a KL penalty to the reference. Z normalises:
 
@@ -468,9 +456,8 @@ def self_reward_of(logp_zc, c_ref, config):
 
 def log_partition(c_ref, beta):
     """log Z = log(1 + e^c_ref (e^(1/β) − 1)), nats, > 0: only the true verdict's term is tilted.
-    With c_ref = −23 (Qwen2.5) and β = 0.1 it is 2e-6. It stops being ≈ 0 when c_ref + 1/β comes near 0: then
-    r_s = 1 would ask for more probability than there is, and the run warns. A small model, whose unused
-    tokens still have e^-8, needs a β of 0.2 or more."""
+    With c_ref = −23 (Qwen2.5) and β = 0.1 it is 2e-6. When c_ref + 1/β is near 0, r_s = 1 would ask for more
+    probability than there is: the run warns. A small model, with e^-8, needs a β of 0.2 or more."""
     return math.log1p(math.exp(c_ref) * math.expm1(1 / beta))
 
 
@@ -482,18 +469,14 @@ def group_advantages(rewards, group_size):
     groups = rewards.float().reshape(-1, group_size)
     mean = groups.mean(1, keepdim=True)
     std = groups.std(1, keepdim=True)
-    normalised = (groups - mean) / (std + 1e-6)
-    return normalised.reshape(-1)
+    return ((groups - mean) / (std + 1e-6)).reshape(-1)
 
 
 def mix_advantages(advantages, self_rewards, complete, group_size, tau, min_std):
     """(1 − τ) A_v + τ A_s, with A_s of the self-rewards clipped to [0, 1] (paper, section 3.4). All (B,).
-
-    self_rewards are unclipped; that of a cut solution (complete False) counts as 0. A group whose clipped
-    ones have a std ≤ min_std does not tell its solutions apart, and dividing by that std would amplify noise:
-    it keeps A_v."""
-    clipped = self_rewards.clamp(0, 1)
-    clipped = torch.where(complete, clipped, 0.0)
+    That of a cut solution (complete False) counts as 0. Where a group's std is ≤ min_std, dividing by it
+    would amplify noise: such a group keeps A_v."""
+    clipped = torch.where(complete, self_rewards.clamp(0, 1), 0.0)
     std = clipped.reshape(-1, group_size).std(1)
     told_apart = (std > min_std).repeat_interleave(group_size)
     of_self = group_advantages(clipped, group_size)
@@ -508,21 +491,19 @@ def policy_loss(logps, old_logps, advantages, mask, clip_low, clip_high, total):
     A = advantages[:, None]
     ratio = torch.where(mask, logps - old_logps, 0.0).exp()  # π / π_old of each token
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
-    # Once a token has moved past the clip in the direction that A wants, it gains nothing more; the minimum
-    # leaves the way back open.
-    gain = torch.minimum(ratio * A, clipped * A)
-    gain = torch.where(mask, gain, 0.0)
+    # Past the clip, in the direction that A wants, nothing is gained; the minimum leaves the way back open.
+    gain = torch.where(mask, torch.minimum(ratio * A, clipped * A), 0.0)
     return -gain.sum() / total
 
 
 def class_weights(rewards, complete, balanced=True):
     """The paper's w, (B,): N/(2 N_c) for N_c right and N/(2 N_i) for N_i wrong solutions, N complete ones.
-    So both classes weigh half (1/2 each if there is but one), and calling everything wrong does not pay when
-    most are. Cut solutions weigh 0; all others 1 if not `balanced`."""
+    So both classes weigh half (if one alone occurs, its solutions weigh 1/2 each), and calling everything
+    wrong does not pay when most are. Cut solutions weigh 0; all others 1 if not `balanced`."""
     if not balanced:
         return complete.float()
     right = complete & (rewards > 0.5)
-    wrong = complete & (rewards <= 0.5)
+    wrong = complete & ~right
     N = complete.sum()
     N_c = right.sum().clamp(min=1)
     N_i = wrong.sum().clamp(min=1)
@@ -533,8 +514,7 @@ def self_reward_loss(self_rewards, rewards, weights, total):
     """1/(N_c+N_i) Σ w (r_s − r_v)² of complete solutions, unclipped r_s, all (B,) (paper, eq. 10): scalar.
     weights: `class_weights` over the whole step, 0 where cut; total: N_c + N_i of the whole step."""
     error = torch.where(weights > 0, self_rewards - rewards, 0.0)  # where cut it is inf, and 0 · inf is nan
-    weighted = weights * error**2
-    return weighted.sum() / total
+    return (weights * error**2).sum() / total
 
 
 def self_reward_cross_entropy(logp_zc, rewards, weights, total):
@@ -549,8 +529,7 @@ def self_reward_cross_entropy(logp_zc, rewards, weights, total):
 def kl_penalty(logps, ref_logps, mask, total):
     """KL(π ‖ π_ref) by Schulman's k3, e^d − d − 1 ≥ 0 with d = log π_ref − log π, summed, over `total`."""
     d = torch.where(mask, ref_logps - logps, 0.0)
-    k3 = d.exp() - d - 1
-    return k3.sum() / total
+    return (d.exp() - d - 1).sum() / total
 
 
 # ------------------------------------------------------------------------------------------------- one update
@@ -582,49 +561,46 @@ class Batch(NamedTuple):
 
 def update(policy, optimizer, batch, alpha, config):
     """K optimizer updates (config.updates) on the solutions of a step: a dict of figures, means over the K.
-    The joint loss is L = L_policy + α L_self (+ kl · KL), summed over micro-batches of similar lengths.
-    All its parts are sums over the step divided by totals of the step, so how it is split changes nothing,
-    and gradients of several processes are added. If loss or gradient is not finite, this update is not made
-    and the run ends with an error."""
-    policy.model.train()  # only for gradient checkpointing: `load_model` has set all dropout to 0
+    All parts of L = L_policy + α L_self (+ kl · KL) are sums over the step divided by totals of the step: how
+    it is split into micro-batches changes nothing, and gradients of several processes are added."""
+    model = policy.model.train()  # only for gradient checkpointing: `load_model` has set all dropout to 0
     n_tokens = sum(map(len, batch.responses))
     n_complete = int((batch.weights > 0).sum().clamp(min=1))
-    clip = config.clip_low, config.clip_high
+    low, high = config.clip_low, config.clip_high
     regression = config.self_loss == "mse"
     self_loss = self_reward_loss if regression else self_reward_cross_entropy
+    old = torch.zeros_like(batch.sampler_logps)  # (B, T) log π_old: what the first update finds
+    updates = []  # a row of figures for each
 
-    micro = micro_batches(batch.prompts, batch.responses, policy.model.device, config)
-    parts = [batch.take(rows) for rows in micro]
-    old = []  # log π_old of each part: what the first update finds
-    updates, names = [], ("policy_loss", "self_reward_loss", "kl", "clip_fraction", "logp_mismatch")
-    for k in range(config.updates):
-        sums = torch.zeros(len(names), device=batch.rewards.device)
-        for i, part in enumerate(parts):
-            x, y = part.prompts, part.responses
-            logps, logp_zc = token_logps(policy.model, x, y, policy.zc, config.temperature)
-            # In the first update the solutions come from exactly these weights: the old log-probs are this
-            # very forward pass, detached. The ratio is exactly 1, so nothing is clipped, and the gradient of
-            # ratio · A is A ∇ log π, the policy gradient. The sampler's log-probs differ by rounding, which
-            # `logp_mismatch` watches.
-            if k == 0:
-                old.append(logps.detach())
+    def gradient():  # adds that of L to the weights', and gives the sums of five figures over the step
+        sums = 0
+        for rows in micro_batches(batch.prompts, batch.responses, model.device, config):
+            part = batch.take(rows)
+            logps, logp_zc = token_logps(model, part.prompts, part.responses, policy.zc, config.temperature)
+            # The first update's solutions come from exactly these weights: the old log-probs are this very
+            # pass, detached. So the ratio is exactly 1, nothing is clipped, and the gradient of ratio · A is
+            # A ∇ log π, the policy gradient. The sampler's differ by rounding, as `logp_mismatch` watches.
+            if not updates:
+                old[rows, : logps.size(1)] = logps.detach()
+            old_logps = old[rows, : logps.size(1)]
             graded = self_reward(logp_zc, part.ref_logp_zc, config.beta) if regression else logp_zc
-            L_policy = policy_loss(logps, old[i], part.advantages, part.mask, *clip, n_tokens)
+            L_policy = policy_loss(logps, old_logps, part.advantages, part.mask, low, high, n_tokens)
             L_self = self_loss(graded, part.rewards, part.weights, n_complete)
             L_kl = L_policy.new_zeros(())
             if config.kl:
                 L_kl = kl_penalty(logps, part.ref_logps, part.mask, n_tokens)
             loss = L_policy + alpha * L_self + config.kl * L_kl
             loss.backward()
-
-            ratio = (logps.detach() - old[i]).exp()  # 1 beyond a response's end, where all log-probs are 0
-            outside = (ratio < 1 - config.clip_low) | (ratio > 1 + config.clip_high)
-            mismatch = (old[i] - part.sampler_logps).abs()
+            ratio = (logps.detach() - old_logps).exp()  # 1 beyond a response's end, where all log-probs are 0
+            outside = ratio != ratio.clamp(1 - low, 1 + high)
+            mismatch = (old_logps - part.sampler_logps).abs()
             shares = outside.sum() / n_tokens, mismatch.sum() / n_tokens
-            sums += torch.stack([L_policy, L_self, L_kl, *shares]).detach()
+            sums = sums + torch.stack([L_policy, L_self, L_kl, *shares]).detach()
+        return sums
 
-        grad_norm = clip_gradient(policy.model, optimizer, config.grad_clip)  # over all parts and processes
-        sums = all_reduce(sums)
+    for _ in range(config.updates):
+        sums = all_reduce(as_memory_allows(gradient, model, optimizer, config))
+        grad_norm = clip_gradient(model, optimizer, config.grad_clip)  # over all parts and processes
         if not (torch.isfinite(grad_norm) and torch.isfinite(sums).all()):
             optimizer.zero_grad()
             fail("The loss or its gradient is not finite; what was learnt before is kept: lower --lr, --kl.")
@@ -632,7 +608,8 @@ def update(policy, optimizer, batch, alpha, config):
         optimizer.zero_grad()
         updates.append([*sums.tolist(), grad_norm.item()])
     means = [sum(column) / config.updates for column in zip(*updates)]
-    return dict(zip([*names, "grad_norm"], means))
+    names = "policy_loss", "self_reward_loss", "kl", "clip_fraction", "logp_mismatch", "grad_norm"
+    return dict(zip(names, means))
 
 
 # ----------------------------------------------------------------------------------- self-verification, votes
@@ -648,18 +625,17 @@ def verification_metrics(self_rewards, rewards):
     tpr = (self_rewards[right] > 0.5).double().mean()
     tnr = (self_rewards[~right] <= 0.5).double().mean()
     f1 = 2 * tpr * tnr / (tpr + tnr).clamp(min=1e-9)  # 0 where both are
-
-    # AUROC by ranks, 1 … N; equal values share the mean of theirs. Were all right ones below all wrong ones,
-    # their ranks would sum to n (n + 1) / 2; each pair in the right order adds 1 to that.
+    # AUROC by ranks, 1 … N; equal values share the mean of theirs. The right ones' ranks sum to n (n + 1) / 2
+    # at least; each pair in the right order adds 1 to that.
     _, which, counts = self_rewards.unique(return_inverse=True, return_counts=True)
     ranks = (counts.cumsum(0) - (counts.double() - 1) / 2)[which]
     n, m = right.sum(), (~right).sum()
     auroc = (ranks[right].sum() - n * (n + 1) / 2) / (n * m)  # 0/0 is nan
     clipped = self_rewards.clamp(0, 1)
-    gaps = torch.zeros(10, dtype=torch.float64)  # by tenths of [0, 1]
-    gaps.index_add_(0, (clipped * 10).long().clamp(max=9), clipped - rewards.double())
+    error = clipped - rewards
+    gaps = (clipped * 10).long().clamp(max=9).bincount(error)  # by tenths of [0, 1]
     ece = gaps.abs().sum() / (n + m)
-    brier = (clipped - rewards.double()).square().mean()
+    brier = error.square().mean()
     return {"f1": f1, "auroc": auroc, "ece": ece, "brier": brier}
 
 
@@ -667,19 +643,16 @@ def vote(classes, weights, rewards, members):
     """What voting with k of n samples earns on average, (P,): the reward of the answer with most weight.
     classes (P, n): equal numbers < n are equivalent answers, −1 is none and casts no vote; weights (P, n) ≥
     0: 1 for a majority vote, the clipped self-reward for a weighted one; members (S, n): a row a trial, 1 for
-    the k samples that vote in it (`subsets`). A tie shares its reward. Of classes 0, 0, 2 with weights 0.1,
-    0.2, 0.9, class 2 wins by weight, 0 by majority. With a class for each sample this is best-of-n."""
+    the k samples that vote in it (`subsets`). A tie shares its reward. A class for each: best-of-n."""
     n = classes.size(1)
     belongs = F.one_hot(classes + 1, n + 1)[..., 1:].double()  # (P, n, C): is this its answer? −1: none is
-    weighted = belongs * weights[..., None]
     votes = members @ belongs  # (S, n) @ (P, n, C) → (P, S, C): how many in each trial
-    total = members @ weighted
+    total = members @ (belongs * weights[..., None])
     total = torch.where(votes > 0, total, -torch.inf)
     best = total.amax(-1, keepdim=True)
     ties = total >= best - 1e-9  # 0.1 + 0.2 ties with 0.3, though not in binary
     wins = ((votes > 0) & ties).double()  # none without an answer
-    rewarded = belongs * rewards[..., None]
-    of_answer = rewarded.sum(1) / belongs.sum(1).clamp(min=1)  # (P, C)
+    of_answer = (belongs * rewards[..., None]).sum(1) / belongs.sum(1).clamp(min=1)  # (P, C)
     credit = wins * of_answer[:, None]
     share = credit.sum(-1) / wins.sum(-1).clamp(min=1)  # (P, S)
     return share.mean(1)
@@ -688,15 +661,21 @@ def vote(classes, weights, rewards, members):
 # ================================================================================= Part II: what it learns on
 # --------------------------------------------------------------------------------------- problems and prompts
 
-# How many numbers. Checking a pair is one addition, finding it a search: a grade helps.
-PAIRS = {"pairs": (4, 5), "pairs-heldout": (4, 5), "pairs-hard": (6, 6)}
+PAIRS = {"pairs": (4, 5), "pairs-heldout": (4, 5), "pairs-hard": (6, 6)}  # how many numbers
+BENCHMARKS = "HuggingFaceH4/MATH-500", "math-ai/aime24", "math-ai/aime25", "math-ai/amc23"
+FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+SUFFIX = "Please reason step by step, and put your final answer within \\boxed{}."
+PROBLEMS = ("problem", "question", "prompt", "messages")  # columns by name, in this order
+ANSWERS = ("answer", "final_answer", "ground_truth", "expected_answer", "reward_model.ground_truth",
+           "solution")
 
 
 def pair_problems(name, count):
     """Built-in problems «which two of these numbers add up to T?»: distinct digits, exactly one such pair.
     Each row has problem, answer and a `solution` by a careless writer, who picks the right pair 3 times in
     10, but always adds up correctly. Deterministic; no problem of `pairs` occurs under another name."""
-    rng, rows = random.Random(seed_of("pairs", name)), []
+    rng = random.Random(seed_of("pairs", name))
+    rows = []
     while len(rows) < count:
         size = rng.randint(*PAIRS[name])
         a, b, *others = rng.sample(range(1, 10), 9)
@@ -718,51 +697,64 @@ def pair_problems(name, count):
 
 def problems_of_step(problems, step, config):
     """The P problems of a step: a shuffle each epoch, read in order. A function of the step: no state."""
+    n = len(problems)
     @functools.cache
     def order(epoch):
         generator = torch.Generator().manual_seed(seed_of("order", config.seed, epoch))
-        return torch.randperm(len(problems), generator=generator)
+        return torch.randperm(n, generator=generator)
 
-    first, n = step * config.prompts_per_step, len(problems)
+    first = step * config.prompts_per_step
     return [problems[order(i // n)[i % n]] for i in range(first, first + config.prompts_per_step)]
 
 
-BENCHMARKS = "HuggingFaceH4/MATH-500", "math-ai/aime24", "math-ai/aime25", "math-ai/amc23"
-FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
-SUFFIX = "Please reason step by step, and put your final answer within \\boxed{}."
-PROBLEMS = ("problem", "question", "prompt", "messages")  # columns by name, in this order
-ANSWERS = ("answer", "final_answer", "ground_truth", "expected_answer", "reward_model.ground_truth",
-           "solution")
-
-
 def load_problems(name, train, config):
-    """Rows {problem, answer[, messages][, solution]}, of a built-in set, a local file or a hub data set. Rows
-    without a problem, or with a gold that cannot be checked, teach nothing: they are dropped and counted."""
+    """Rows {problem, answer[, messages][, solution][, columns]} of a data set, less what teaches nothing."""
     if name in PAIRS:
         return pair_problems(name, 20000 if train else 200)
     say(f"reading {name}")
     table, origin = read_table(name, train)
-    asked = column_of(table, name, "give --problem_column", config.problem_column, PROBLEMS, train)
-    given = column_of(table, name, "give --answer_column", config.answer_column, ANSWERS, train)
-    rows = [question(x) | {"answer": gold_answer(y)} for x, y in zip(table[asked], table[given])]
+
+    def column(given, known, advice):  # the given one: held-out sets need not have it
+        there = table.column_names
+        names = [given] if given and (train or given in there) else known
+        for found in names:
+            if found in there:
+                return found
+        fail(f"{name} has no column {' or '.join(names)} among {', '.join(there)}; {advice}.")
+
+    asked = column(config.problem_column, PROBLEMS, "give --problem_column")
+    gold = column(config.answer_column, ANSWERS, "give --answer_column")
+    if table.features[gold] == datasets.Value("float32"):  # 0.1, not 0.10000000149011612
+        table = table.cast_column(gold, datasets.Value("string"))
+    rows = [question(x) | {"answer": gold_answer(y)} for x, y in zip(table[asked], table[gold])]
     if train and config.warm_start_steps:
-        worked = column_of(table, name, "add one, or drop --warm_start_steps", None, ["solution"], train)
-        rows = [row | {"solution": text or ""} for row, text in zip(rows, table[worked])]
+        worked = column(None, ["solution"], "add one, or drop --warm_start_steps")
+        for row, text in zip(rows, table[worked]):
+            row["solution"] = text or ""
+    if config.reward:  # which may want to see them
+        for row, cells in zip(rows, table):
+            row["columns"] = cells
     rows = [row for row in rows if isinstance(row["problem"], str) and row["problem"].strip()]
     kept = [row for row in rows if config.reward or checkable(row["answer"])]
     say(f"{name}, {origin}: {len(table)} rows, {len(rows)} with a problem in {asked}, {len(kept)} of them "
-        f"with a checkable answer in {given}")
+        f"with a checkable answer in {gold}")
     if not kept:
         fail(f"{name} has nothing to learn from; give other data, or name its columns.")
     guessed = sum(row["answer"].lower() in ("yes", "no", "true", "false") for row in kept)
     if guessed > 0.1 * len(kept):
         say(f"warning: {guessed} answers are yes, no, true or false: guessing earns half", sys.stderr)
+    distinct = {str(row.get("messages", row["problem"])): row for row in kept}
+    if not train and len(distinct) < len(kept):  # their samples would be the same
+        say(f"{name}: {len(kept) - len(distinct)} rows repeat a problem, which is asked once")
+        kept = [*distinct.values()]
     return kept
 
 
 def read_table(name, train):
     """(Dataset, its origin) of a local file or of the hub; what lies in dicts becomes columns a.b."""
     kind = FORMATS.get(Path(name.removesuffix(".gz")).suffix)
+    if Path(name).is_file() and (not kind or not os.path.getsize(name)):
+        fail(f"{name} is empty, or no .jsonl, .json, .parquet or .csv file.")
     if kind == "csv":  # cells as written: 007, 0.50, NA
         cells = pandas.read_csv(name, dtype=str, keep_default_na=False, index_col=False)
         return datasets.Dataset.from_pandas(cells), "all rows"
@@ -776,19 +768,16 @@ def read_table(name, train):
     return splits[split].flatten(), f"split {split} of {', '.join(splits)}"
 
 
-def column_of(table, name, advice, given, known, train):
-    """The given column, or the first of a known name: held-out sets need not have the given one."""
-    there = table.column_names
-    names = [given] if given and (train or given in there) else known
-    found = next((column for column in names if column in there), None)
-    return found or fail(f"{name} has no column {' or '.join(names)} among {', '.join(there)}; {advice}.")
-
-
 def question(cell):
     """{problem[, messages]} of a cell: a text, or messages; their problem is the last one, if a user's."""
+    cell, messages = listed(cell, dict), []
     if not isinstance(cell, list):
         return {"problem": cell}
-    messages = [{"role": m["role"], "content": m["content"]} for m in cell]
+    for message in cell:
+        content = message["content"]
+        if isinstance(content, list) and all(part.get("text") for part in content):  # else no problem: images
+            content = "".join(part["text"] for part in content)
+        messages.append({"role": message["role"], "content": content})
     while messages and messages[-1]["role"] == "assistant":  # a worked solution: not for the prompt
         messages.pop()
     asked = messages and messages[-1]["role"] == "user"
@@ -796,27 +785,40 @@ def question(cell):
 
 
 def gold_answer(value):
-    """The answer in a cell, as text: a list's items, a solution's box, what follows `####` (GSM8K), or ""."""
-    if value is None:
-        return ""
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(gold_answer, value))
+    """The answer in a cell, as text: a solution's box, what follows `####` (GSM8K), or "". Items of a list
+    must be equal: else it is not known whether one or all of them are wanted."""
+    value = "" if value is None else listed(value, str)
+    if isinstance(value, list):
+        golds = [gold_answer(item) for item in value]
+        return golds[0] if len({*group(golds)}) == 1 else ""
     text = str(value).strip()
     after = text.rsplit("####", 1)[-1].strip()  # all of it where there is none
     return extract_answer(text) or after
 
 
+def listed(cell, kind):
+    """The list of `kind` that a text writes, in JSON or Python: ["27"], not [1, 2]; else the cell itself."""
+    for read in (json.loads, ast.literal_eval) if str(cell).startswith("[") else ():
+        with contextlib.suppress(Exception):
+            found = read(cell)
+            return found if isinstance(found[0], kind) else cell
+    return cell
+
+
 def reward_function(config, strict=False):
-    """What judges (response, gold): the verifier, or the user's function, which must return 0 … 1."""
+    """What judges (response, row) → 0 … 1: the verifier, or the user's function of response, gold[, row]."""
     if not config.reward:
-        return lambda response, gold: reward(response, gold, strict=strict)
+        return lambda response, row: reward(response, row["answer"], strict=strict)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     module, _, function = config.reward.partition(":")
     judge = getattr(importlib.import_module(module), function)
+    arguments = inspect.signature(judge).parameters.values()
+    needed = [x for x in arguments if x.default is x.empty and x.kind is x.POSITIONAL_OR_KEYWORD]
 
-    def checked(response, gold):
-        value = float(judge(response, gold))
+    def checked(response, row):
+        given = response, row["answer"], row | row.get("columns", {})
+        value = float(judge(*given[: max(2, len(needed))]))
         return value if 0 <= value <= 1 else fail(f"--reward {config.reward} returned {value}, not 0 … 1.")
     return checked
 
@@ -828,7 +830,7 @@ def encode_prompts(policy, rows, config):
     for row in rows:
         line = suffix if suffix is not None else "" if "messages" in row else SUFFIX
         texts.append(f"{row['problem']}\n{line}".removesuffix("\n"))
-        chats.append([*row.get("messages", [{}])[:-1], {"role": "user", "content": texts[-1]}])
+        chats.append([*row.get("messages", [])[:-1], {"role": "user", "content": texts[-1]}])
     if tokenizer.chat_template:
         options = {"add_generation_prompt": True, "tokenize": False} | json.loads(config.template_kwargs)
         texts = tokenizer.apply_chat_template(chats, **options)
@@ -843,12 +845,19 @@ def encode_prompts(policy, rows, config):
 
 def add_prompts(rows, policy, config, name):
     """The rows with their `prompt` token ids; empty and over-long prompts are dropped and counted."""
-    prompts, most = encode_prompts(policy, rows, config), config.max_prompt_tokens
-    kept = [{**row, "prompt": ids} for row, ids in zip(rows, prompts) if 0 < len(ids) <= most]
+    most = config.max_prompt_tokens
+    prompts = []
+    for first in range(0, len(rows), 4096):  # a tokenizer holds 100 bytes a token, an array 4
+        some = encode_prompts(policy, rows[first : first + 4096], config)
+        prompts += [array("i", ids) for ids in some]
+    kept = [row | {"prompt": ids} for row, ids in zip(rows, prompts) if 0 < len(ids) <= most]
     said = f"{name}: {len(kept)} of {len(rows)} prompts have 1 to {most} tokens (--max_prompt_tokens)"
     if not kept:
         fail(f"{said}; raise it, or choose other problems.")
     say(said)
+    asked = "".join(policy.tokenizer.decode(list(row["prompt"])) for row in kept[:99])
+    if name == config.data and not ("boxed" in asked or config.reward or config.warm_start_steps):
+        say(f"warning: {name} asks for no \\boxed{{}}, which alone earns; see --prompt_suffix", sys.stderr)
     check_positions(policy, name, max(len(row["prompt"]) for row in kept) + config.max_response_tokens)
     return kept
 
@@ -870,41 +879,40 @@ def check_positions(policy, name, longest):
 # ------------------------------------------------------------------------------------------------- warm start
 
 def character_tokenizer():
-    """A tokenizer of printable ASCII, one token a character, for models that come without one.
+    """A tokenizer of printable ASCII, one token a character (others: none), for models that come without.
     A byte-level BPE without merges: `AutoTokenizer` restores it from a checkpoint of any architecture."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
     special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
     symbols = [*special.values(), "Ċ", "Ġ", *map(chr, range(33, 127))]  # Ċ, Ġ: newline and space here
-    core = Tokenizer(models.BPE({s: i for i, s in enumerate(symbols)}, [], unk_token="<unk>"))
+    core = Tokenizer(models.BPE({s: i for i, s in enumerate(symbols)}, []))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=core, **special)
 
 
 def warm_start(policy, problems, config):
-    """Imitate worked solutions: cross-entropy per token, with a learning rate that falls linearly to 0.
-    Random weights earn no reward to learn from: this makes a base model that is often wrong, as real ones."""
+    """Imitate worked solutions: cross-entropy per token, with a learning rate that falls linearly to 0."""
     model, tokenizer, eos = policy.model.train(), policy.tokenizer, policy.eos_ids[0]
-    rng, rate = random.Random(seed_of("warm start", config.seed)), config.warm_start_lr
-    optimizer = make_optimizer(model, rate, config.weight_decay)
+    rng = random.Random(seed_of("warm start", config.seed))
+    optimizer = make_optimizer(model, config.warm_start_lr, config.weight_decay)
     worked = tokenizer([row["solution"] for row in problems], add_special_tokens=False)["input_ids"]
     kept = [i for i, ids in enumerate(worked) if 0 < len(ids) < config.max_response_tokens]
     size = min(len(kept), config.warm_start_batch)
     said = f"{len(kept)} of {len(worked)} solutions have 1 to --max_response_tokens tokens, {size} a step"
     if size < WORLD:  # all processes must take part in each pass
-        fail(f"{said}: too few to imitate.")
+        fail(f"{said}: too few to imitate; raise it.")
     say(f"warm start: {said}")
     for step in progress(range(config.warm_start_steps), desc="warm start", leave=False):
         rows = rng.sample(kept, size)
-        optimizer.param_groups[0]["lr"] = rate * (1 - step / config.warm_start_steps)
-        prompts, documents = zip(*((problems[i]["prompt"], worked[i] + [eos]) for i in rows))
+        optimizer.param_groups[0]["lr"] = config.warm_start_lr * (1 - step / config.warm_start_steps)
+        prompts = [problems[i]["prompt"] for i in rows]
+        documents = [worked[i] + [eos] for i in rows]
         if not tokenizer.chat_template:
             # As in pretraining another document follows, so the model learns what comes after EOS, for z_c.
-            documents = [ids + problems[i - 1]["prompt"][:1] for ids, i in zip(documents, rows)]
+            documents = [[*ids, problems[i - 1]["prompt"][0]] for ids, i in zip(documents, rows)]
         total = sum(map(len, documents))
         for part in micro_batches(prompts, documents, model.device, config):
-            x, y = zip(*((prompts[i], documents[i]) for i in sorted(part)))
+            x = [prompts[i] for i in sorted(part)]
+            y = [documents[i] for i in sorted(part)]
             logps, _ = token_logps(model, x, y, eos)  # any token: log π(z_c) is not used
             (-logps.sum() / total).backward()
         clip_gradient(model, optimizer, 1.0)
@@ -923,11 +931,8 @@ class RunningCache(Cache):
 
     def __init__(self, rows, slots):
         super().__init__(layers=[])
-        self.shape, self.used = (rows, slots), 0
+        self.shape, self.used, self.graph = (rows, slots), 0, {}  # graph: see `replayed`
         self.kv = []  # one [keys, values] a layer, each (R, kv_heads, slots, d)
-
-    def get_seq_length(self, layer=0):
-        return self.used
 
     def fill(self, filled, first, times):
         """Take in prefilled prompts, from the one with index `first` on, each for `times` rows."""
@@ -944,45 +949,98 @@ class RunningCache(Cache):
     def keep(self, rows):
         for pair in self.kv:
             pair[:] = (x[rows] for x in pair)
+        self.graph = {}
 
     def prepare(self, position):
-        """The mask (R, 1, 1, used) of a step that writes at `position` (R,): −inf on what lies beyond."""
-        self.used += 1  # a Python number: no wait for the device
+        """The mask (R, 1, 1, read) of a step that writes at `position` (R,): −inf on what lies beyond."""
         self.at = torch.arange(len(position), device=position.device), slice(None), position
-        beyond = torch.arange(self.used, device=position.device) > position[:, None]
-        return torch.where(beyond, -torch.inf, 0.0).to(self.kv[0][0].dtype)[:, None, None]
+        beyond = torch.arange(self.read, device=position.device) > position[:, None]
+        return torch.where(beyond, -torch.inf, 0.0)[:, None, None]
 
     def update(self, keys, values, layer, *_, **__):
         for store, new in zip(self.kv[layer], (keys, values)):
             store[self.at] = new[:, :, 0]
-        return [store[:, :, : self.used] for store in self.kv[layer]]
+        return [store[:, :, : self.read] for store in self.kv[layer]]
+
+
+def replayed(step, model, cache, *inputs):
+    """step(model, cache, *inputs), by CUDA graphs: recorded once, its 1,400 kernels are a single launch.
+    A graph repeats the numbers and addresses of its recording: it is good for the cache that owns it, and for
+    one number of rows and of slots read, its key. The step runs as usual first, to warm up; the first replay
+    must equal it. In `sample` FSDP's weights stay in place, and its hooks rest."""
+    bucket = GRAPH_SLOTS.get(model.device.type, 1)
+    cache.used += 1  # a Python number: no wait for the device
+    cache.read = min(math.ceil(cache.used / bucket) * bucket, cache.shape[1])
+    key = len(inputs[0]), cache.read
+    if key in cache.graph:
+        graph, own, output = cache.graph[key]
+        torch._foreach_copy_(own, inputs)
+        graph.replay()
+        return output
+    output = step(model, cache, *inputs)
+    if bucket > 1:
+        graph, own = torch.cuda.CUDAGraph(), [x.clone() for x in inputs]
+        here = torch.cuda.stream(torch.cuda.current_stream())  # where to be again, also if it fails
+        try:
+            with here, torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                replay = step(model, cache, *own)
+            graph.replay()
+            torch.testing.assert_close(replay, output, rtol=0, atol=0.02 * output.abs().max().item())
+            cache.graph = {key: (graph, own, replay)}  # of the last one nothing is left
+        except (RuntimeError, AssertionError) as error:
+            GRAPH_SLOTS.clear()
+            say(f"warning: sampling goes on without CUDA graphs: {error}", sys.stderr)
+    return output
 
 
 def attention(module, query, key, value, mask, scaling=None, **options):
-    """transformers' own attention, but plain matrix products for one new token: query (b, heads, 1, d); key,
-    value (b, kv_heads, S, d). Query heads that share a key head simply become more queries of it, so keys are
-    never copied per head: on a CPU the tiny model samples 1.5 times as fast."""
+    """transformers' own; for one new token, query (b, heads, 1, d), key, value (b, kv_heads, S, d), products.
+    Query heads that share a key head are more queries of it: no copies, on a CPU 1.5 times as fast."""
     b, heads, t, d = query.shape
-    if t > 1 or mask is None or mask.dtype == torch.bool:
+    if mask is None or mask.dtype == torch.bool:  # not that of `RunningCache`
         return sdpa_attention_forward(module, query, key, value, mask, scaling=scaling, **options)
-    scores = query.reshape(b, key.size(1), -1, d) @ key.transpose(2, 3)
+    scores = query.reshape(b, key.size(1), -1, d) @ key.mT
     scores = scores.mul_(scaling or d**-0.5).add_(mask)  # (b, kv_heads, heads / kv_heads, S)
     weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
-    return (weights @ value).view(b, 1, heads, -1), None
+    return (weights @ value).view(b, t, heads, -1), None
 
 
 AttentionInterface.register("laser", attention)
 AttentionMaskInterface.register("laser", sdpa_mask)
 SHARED_MEMORY = ("cpu", "mps")  # devices that use the machine's, and do not say how much is free
+LOOK_EVERY = {"cpu": 1}  # tokens; elsewhere 16
+PREFILL_TOKENS = 32768  # padded prompt tokens in one pass
 FIRST_STAGE = 512  # response tokens
+WIDE_SUMS = ("cuda",) if torch.version.cuda else ()  # devices whose torch.mm gives them
+GRAPH_SLOTS = {"cuda": 128}  # of the cache, in which decoding steps are replayed; elsewhere none are
 LOGITS_AT_A_TIME = 2**26  # numbers: 256 MiB in float32, about 440 tokens of a vocabulary of 152,000
+
+
+class Product(torch.autograd.Function):  # (N, D), (V, D) → (N, V) float32, for which mm has no backward pass
+    @staticmethod
+    def forward(ctx, hidden, weight):
+        ctx.save_for_backward(hidden, weight)
+        return torch.mm(hidden, weight.T, out_dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (hidden, weight), grad = ctx.saved_tensors, grad.bfloat16()
+        return grad @ weight, grad.T @ hidden
+
+
+def logits_of(head, hidden):
+    """head(hidden), (N, V); on a GPU not rounded to bfloat16, in which a logit of −30 has steps of 0.125."""
+    if hidden.device.type not in WIDE_SUMS or hidden.dtype != torch.bfloat16:
+        return head(hidden)
+    logits = Product.apply(hidden, head.weight)
+    return logits if head.bias is None else logits + head.bias
 
 
 def chosen_logps(head, hidden, targets, temperature):
     """log softmax(head(hidden) / temperature)[targets], (N,) float32; hidden (N, D), the others (N,).
     The logits exist for a chunk at a time, and the backward pass computes them again: never N × V numbers."""
     def chunk(h, t, temp):
-        logits = head(h).float() / temp[:, None]
+        logits = logits_of(head, h).float() / temp[:, None]
         return logits.gather(1, t[:, None]).squeeze(1) - logits.logsumexp(-1)
 
     size = max(1, LOGITS_AT_A_TIME // head.weight.size(0))
@@ -997,7 +1055,8 @@ def micro_batches(prompts, responses, device, config):
     A GPU wants large matrices; 2,048 tokens fill the cores of a CPU, and take far less of its memory."""
     budget = config.micro_batch_tokens or (2048 if device.type in SHARED_MEMORY else 16384)
     lengths = [len(p) + len(r) + 1 for p, r in zip(prompts, responses)]
-    order, batches = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)), []
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    batches = []
     while order:
         size = max(1, budget // lengths[order[0]])
         batches.append(order[:size])
@@ -1005,9 +1064,31 @@ def micro_batches(prompts, responses, device, config):
     return rank_share(batches)
 
 
+def as_memory_allows(gradient, model, optimizer, config):
+    """gradient(), on a GPU with 65,536 tokens at a time at first; where memory runs out, anew and from then
+    on with half as many. Several processes meet in each pass, so the others would wait: there it fails."""
+    alone = WORLD == 1 and hasattr(model, "reset_iter_state") >= isinstance(model, FSDPModule)  # torch 2.13
+    if alone and model.device.type not in SHARED_MEMORY:
+        config.micro_batch_tokens = config.micro_batch_tokens or 65536
+    try:
+        return gradient()
+    except (RuntimeError, MemoryError) as error:
+        if not (alone and out_of_memory(error)) or config.micro_batch_tokens < 2:
+            raise
+    config.micro_batch_tokens //= 2
+    say(f"memory ran out in an update; on with {config.micro_batch_tokens} tokens at a time", sys.stderr)
+    model.zero_grad()  # also of weights that FSDP has gathered, before it drops them
+    if isinstance(model, FSDPModule):
+        model.reset_iter_state()
+    getattr(optimizer, "sums", {}).clear()
+    optimizer.zero_grad()
+    return as_memory_allows(gradient, model, optimizer, config)
+
+
 def right_padded(lists, device="cpu"):
     """Lists of token ids as one tensor (rows, longest), filled up with 0."""
-    return torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in lists], batch_first=True).to(device)
+    rows = [torch.tensor([*ids]) for ids in lists]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
 
 
 def repeated(rows, times):
@@ -1020,32 +1101,32 @@ def uniforms(rows, columns, *stream):
 
 
 def seed_of(*parts):
-    """A 63-bit seed from any values: every draw has its own stream, named by what it is for and its step, so
-    a resumed run needs no generator state, and adding a stream never shifts another."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
+    """A 63-bit seed from any values. Each draw has a stream of its own, so no generator state is saved."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 # ------------------------------------------------------------------------------------------------- evaluation
 
 def subsets(n, k, most=256):
     """0/1 membership (S, n) of the k-subsets of n samples: all, or `most` seeded random ones."""
-    chosen, rng = itertools.combinations(range(n), k), random.Random(seed_of("subsets", n, k))
+    chosen = itertools.combinations(range(n), k)
     if math.comb(n, k) > most:
+        rng = random.Random(seed_of("subsets", n, k))
         chosen = (rng.sample(range(n), k) for _ in range(most))
-    chosen = torch.tensor([*chosen])
-    return torch.zeros(len(chosen), n, dtype=torch.float64).scatter_(1, chosen, 1.0)
+    return F.one_hot(torch.tensor([*chosen]), n).sum(1).double()
 
 
 def voting_metrics(classes, clipped, rewards):
-    """mean@1 and pass@k, maj@k, weighted@k, best@k for k = 1, 2, 4 … n: a dict of (P,). All inputs (P, n).
-    pass@k is unbiased: with c right ones of n it is 1 − C(n−c, k)/C(n, k)."""
+    """mean@1 and pass@k (unbiased), maj@k, weighted@k, best@k for k = 1, 2, 4 … n, (P,), of inputs (P, n)."""
     n, right = rewards.size(1), (rewards > 0.5).sum(1).tolist()
-    values, own = {"mean@1": rewards.mean(1)}, torch.arange(n).expand_as(classes)
-    for k in [2**i for i in range(n.bit_length()) if 2**i < n] + [n]:
+    equal, own = torch.ones_like(clipped), torch.arange(n).expand_as(classes)
+    values = {"mean@1": rewards.mean(1)}
+    for k in sorted({n, *(2**i for i in range(n.bit_length()))}):
         members = subsets(n, k)
         passed = [1 - math.comb(n - c, k) / math.comb(n, k) for c in right]
         values[f"pass@{k}"] = torch.tensor(passed, dtype=torch.float64)
-        values[f"maj@{k}"] = vote(classes, torch.ones_like(clipped), rewards, members)
+        values[f"maj@{k}"] = vote(classes, equal, rewards, members)
         values[f"weighted@{k}"] = vote(classes, clipped, rewards, members)
         values[f"best@{k}"] = vote(own, clipped, rewards, members)
     return values
@@ -1054,7 +1135,7 @@ def voting_metrics(classes, clipped, rewards):
 def log_partition_now(logp_zc, beta):
     """log Z as the trained policy implies it: π(z_c) = π_ref(z_c) e^(1/β) / Z, so 1/Z = 1 − π(z_c) (1 −
     e^(−1/β)). logp_zc: (N,) of right, complete solutions. Mean over them, nats; nan if there are none."""
-    return -torch.log1p(logp_zc.cpu().double().exp() * math.expm1(-1 / beta)).mean()
+    return -torch.log1p(logp_zc.double().exp() * math.expm1(-1 / beta)).mean()
 
 
 def number(value):
@@ -1073,15 +1154,18 @@ def solve(policy, problems, config, name="", reference=None):
     if config.exact_reference:
         _, ref_logp_zc = all_token_logps(reference, repeated(prompts, n), responses, policy.zc, config)
     self_rewards = self_reward_of(solutions.logp_zc, ref_logp_zc, config)
-    texts, judge = policy.tokenizer.batch_decode(responses, skip_special_tokens=True), reward_function(config)
-    columns = (x.tolist() for x in (solutions.complete, solutions.logp_zc, self_rewards))
-    return [{"data": name, **{key: row[key] for key in ("problem", "messages") if key in row},
-             "gold": row["answer"], "response": text,
-             "answer": extract_answer(text) if complete else None,  # what is cut has not given its answer yet
-             "reward": judge(text, row["answer"]) if complete else 0.0, "self_reward": number(self_reward),
-             "logp_zc": number(logp_zc), "complete": complete, "tokens": len(ids), "last_token": ids[-1]}
-            for row, text, ids, complete, logp_zc, self_reward
-            in zip(repeated(problems, n), texts, responses, *columns)]
+    texts, problem_of = texts_of(policy, responses), repeated(problems, n)
+    rewards = verify(texts, problem_of, solutions.complete, config, strict=False)
+    columns = (x.tolist() for x in (solutions.complete, rewards, self_rewards, solutions.logp_zc))
+    samples = []
+    for row, text, ids, complete, r_v, r_s, logp_zc in zip(problem_of, texts, responses, *columns):
+        asked = {key: row[key] for key in ("problem", "messages") if key in row}
+        answer = extract_answer(text) if complete else None  # what is cut has not given its answer yet
+        samples.append({"data": name} | asked | {
+            "gold": row["answer"], "response": text, "answer": answer, "reward": r_v,
+            "self_reward": number(r_s), "logp_zc": number(logp_zc),
+            "complete": complete, "tokens": len(ids), "last_token": ids[-1]})
+    return samples
 
 
 def summarise(samples, n, beta, resamples=500):
@@ -1091,29 +1175,34 @@ def summarise(samples, n, beta, resamples=500):
         return torch.tensor([row[key] or 0.0 for row in samples], dtype=torch.float64).view(-1, n)  # (P, n)
 
     rewards, self_rewards, complete = column("reward"), column("self_reward"), column("complete").bool()
-    P, answers = len(rewards), [row["answer"] for row in samples]
-    classes = itertools.chain(*(group(answers[i : i + n]) for i in range(0, P * n, n)))
-    classes = torch.tensor([-1 if c is None else c for c in classes]).view(P, n)
+    P = len(rewards)
+    classes = []
+    for i in range(0, P * n, n):
+        of_problem = group([row["answer"] for row in samples[i : i + n]])
+        classes.append([-1 if c is None else c for c in of_problem])
+    classes = torch.tensor(classes)
     clipped = torch.where(complete & (classes >= 0), self_rewards.clamp(0, 1), 0.0)
     votes = voting_metrics(classes, clipped, rewards)
 
     def headlines(picked):  # of these problems (P,), which may repeat
-        graded = self_rewards[picked][complete[picked]], rewards[picked][complete[picked]]
-        return {name: values[picked].mean() for name, values in votes.items()} | verification_metrics(*graded)
+        whole = complete[picked]
+        verification = verification_metrics(self_rewards[picked][whole], rewards[picked][whole])
+        return {name: values[picked].mean() for name, values in votes.items()} | verification
 
     picks = torch.randint(P, (resamples, P), generator=torch.Generator().manual_seed(seed_of("bootstrap", P)))
-    resampled, figures = [headlines(picked) for picked in picks], {}
-    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    for name, value in headlines(torch.arange(P)).items():
-        ci = torch.stack([row[name] for row in resampled]).nanquantile(ends)  # nan if all are
-        figures |= {name: number(value), f"{name}_ci": None if ci.isnan().any() else ci.tolist()}
+    resampled = torch.stack([torch.stack([*headlines(picked).values()]) for picked in picks])
+    ends = resampled.nanquantile(torch.tensor([0.025, 0.975], dtype=torch.float64), 0)  # nan if all are
+    figures = {}
+    for (name, value), ci in zip(headlines(torch.arange(P)).items(), ends.T):
+        known = P > 1 and not ci.isnan().any()  # one problem does not tell how much others differ
+        figures |= {name: number(value), f"{name}_ci": ci.tolist() if known else None}
     log_z = log_partition_now(column("logp_zc")[complete & (rewards > 0.5)], beta)
-    means = {"complete": column("complete").mean().item(), "response_tokens": column("tokens").mean().item()}
-    return figures | means | {"log_z": number(log_z)}
+    ended, tokens = (column(key).mean().item() for key in ("complete", "tokens"))
+    return figures | {"complete": ended, "response_tokens": tokens, "log_z": number(log_z)}
 
 
 def evaluate(run, step, config, stop=()):
-    """Sample, verify, vote: rows of eval.jsonl, samples.jsonl, all at once: one that is stopped begins again."""
+    """Sample, verify, vote: rows of eval.jsonl, samples.jsonl, all at once: if stopped, it begins again."""
     rows, samples, n = [], [], config.eval_n
     if any(row["step"] == step for row in run.logs["eval"]):
         return
@@ -1131,18 +1220,19 @@ def evaluate(run, step, config, stop=()):
 
 
 def step_figures(step, batch, solutions, self_rewards, losses, clock, config):
-    """A line of metrics.jsonl: what a training step did, and how long it took. entropy: of the policy per
-    token, at its temperature, by the log-probs of what it drew. equal_groups: groups of equal rewards."""
+    """A line of metrics.jsonl. entropy: of the policy per token, by the log-probs of what it drew."""
     rewards, self_rewards, complete = batch.rewards.cpu(), self_rewards.cpu(), solutions.complete.cpu()
-    logp_zc, right, wrong = solutions.logp_zc.cpu(), complete & (rewards > 0.5), complete & (rewards <= 0.5)
-    tokens, stds = sum(map(len, batch.responses)), rewards.view(-1, config.group_size).std(1)
+    logp_zc = solutions.logp_zc.cpu()
+    right = complete & (rewards > 0.5)
+    tokens = sum(map(len, batch.responses))
+    stds = rewards.view(-1, config.group_size).std(1)
     sampling, verifying, training = (end - start for start, end in itertools.pairwise(clock))
     figures = {
         "reward": rewards.mean(), "reward_std": stds.mean(), "equal_groups": (stds == 0).double().mean(),
         "entropy": -solutions.logps.sum().item() / tokens, "complete": complete.double().mean(),
         "response_tokens": tokens / len(rewards), "lr": config.lr, **losses,
         **verification_metrics(self_rewards[complete], rewards[complete]),
-        "logp_zc_right": logp_zc[right].mean(), "logp_zc_wrong": logp_zc[wrong].mean(),
+        "logp_zc_right": logp_zc[right].mean(), "logp_zc_wrong": logp_zc[complete & ~right].mean(),
         "log_z": log_partition_now(logp_zc[right], config.beta), "seconds": clock[-1] - clock[0],
         "sample_seconds": sampling, "verify_seconds": verifying, "train_seconds": training,
         "sample_tokens_per_s": tokens / sampling,
@@ -1154,20 +1244,25 @@ def step_figures(step, batch, solutions, self_rewards, losses, clock, config):
 
 def show(run, bar, figures, rollouts, config):
     """The step's figures beside the bar, a solution eight times a run, all of this step in rollouts.jsonl."""
-    step, shares = figures["step"], [row["complete"] for row in run.logs["metrics"]]
+    step = figures["step"]
+    metrics = [row for row in run.logs["metrics"] if "f1" in row]
     bar.set_postfix(reward=shown(figures["reward"]), f1=shown(figures["f1"]), refresh=False)
     if (step - 1) % max(1, config.steps // 8) == 0:
         row, text, r_v, r_s = rollouts[0]
         say(f"step {step}: {row['problem'][-200:]!r} → {text[-200:]!r}: reward {r_v:.2g}, "
             f"self-reward {shown(r_s)}")
     noise = 3 * math.sqrt(0.5 / (config.prompts_per_step * config.group_size))  # of a difference of shares
+    shares = [row["complete"] for row in metrics]
     few = [share < shares[0] - max(0.2, noise) for share in shares]
     if few[-1] and sum(few) == 1:  # once is enough
         say(f"warning: at step {step} {shares[-1]:.2f} of the solutions end by themselves, at first "
             f"{shares[0]:.2f}; raise --kl (now {config.kl:g}; try 0.1) or lower --alpha or --lr", sys.stderr)
-    keys = "step", "problem", "gold", "response", "reward", "self_reward"
-    rows = ((step, row["problem"], row["answer"], text, r_v, number(r_s)) for row, text, r_v, r_s in rollouts)
-    write_json(run.place.out / "rollouts.jsonl", *(dict(zip(keys, row)) for row in rows))
+    earned = [1, *(row["reward"] for row in metrics)]
+    if any(earned[-21:-20]) and not any(earned[-20:]):
+        say("warning: 20 steps without any reward; see rollouts.jsonl for what is missing", sys.stderr)
+    rows = [{"step": step, "problem": row["problem"], "gold": row["answer"], "response": text,
+             "reward": r_v, "self_reward": number(r_s)} for row, text, r_v, r_s in rollouts]
+    write_json(run.place.out / "rollouts.jsonl", *rows)
 
 
 def shown(value, digits=2):
@@ -1176,63 +1271,87 @@ def shown(value, digits=2):
 
 def print_table(rows):
     """Evaluation rows, first and last of each data set, with half-widths of their 95% intervals."""
-    n, ends = rows[-1]["n"], (rows[0]["step"], rows[-1]["step"])
+    if not rows:
+        return
+    first, last = rows[0], rows[-1]
+    n = last["n"]
     names = ["mean@1", f"pass@{n}", f"maj@{n}", f"weighted@{n}", f"best@{n}", "f1", "auroc", "ece"]
 
     def cell(row, name):
         low, high = row.get(f"{name}_ci") or (math.nan, math.nan)  # none of another --n
         return f"{shown(row.get(name), 3)} ±{shown((high - low) / 2, 3)}"
 
-    table = [{"data": row["data"][-24:], "step": row["step"], **{name: cell(row, name) for name in names}}
-             for row in sorted(rows, key=lambda row: row["data"]) if row["step"] in ends]
+    table = []
+    for row in sorted(rows, key=lambda row: row["data"]):
+        if row["step"] in (first["step"], last["step"]):
+            cells = {name: cell(row, name) for name in names}
+            table.append({"data": row["data"][-24:], "step": row["step"], **cells})
     say("\n" + pandas.DataFrame(table).to_string(index=False))
+
+
+def print_curves(rows):
+    """Four figures over the run, each from 0 to 1, a block for a fortieth of its steps; 0 if undefined."""
+    rows = [row for row in rows if "f1" in row]  # not those of changed settings
+    width = max(1, math.ceil(len(rows) / 40))
+    for name in ("reward", "f1", "auroc", "complete") if rows else ():
+        values = [row[name] or 0.0 for row in rows]
+        parts = (values[i : i + width] for i in range(0, len(values), width))
+        blocks = ["▁▂▃▄▅▆▇█"[min(7, int(8 * sum(part) / len(part)))] for part in parts]
+        say(f"{name:>8} {''.join(blocks)} {shown(rows[-1][name])}")
 
 
 # ---------------------------------------------------------------------------------------------- model and z_c
 
 def architecture(name):
     """The transformers configuration of a --model, without any dropout."""
+    pointers = [file for file in Path(name).glob("*.safetensors") if file.stat().st_size < 512]
+    if pointers or Path(name, "adapter_config.json").exists():
+        fail(f"{name} holds an adapter, which must be merged, or git-lfs pointers, which must be pulled.")
     c = AutoConfig.from_pretrained(name)  # of a .json file, too
     if name.endswith(".json"):
         c.pad_token_id, c.eos_token_id, c.bos_token_id = 0, 1, None  # as `character_tokenizer` has it
         vars(c).pop("laser", None)  # our settings
     kinds = {"full_attention", "sliding_attention", *(getattr(c, "layer_types", None) or [])}
     capped = getattr(c, "final_logit_softcapping", None)  # which the probe's small logits would not show
-    if len(kinds) > 2 or c.get_text_config() is not c or capped:
-        fail(f"{name} is no text model with plain attention and logits; choose another.")
+    quantised = getattr(c, "quantization_config", None)
+    if len(kinds) > 2 or c.get_text_config() is not c or capped or quantised:
+        fail(f"{name} is quantised, or no text model with plain attention and logits; choose another.")
     for key, value in vars(c).items():  # a policy that changes at every look has no log-probabilities
         if "drop" in key and isinstance(value, (int, float)):
             setattr(c, key, 0.0)
     return c
 
 
-# Tokens that the models never use, of Qwen2.5, Llama 3, Qwen, Gemma.
-UNUSED_TOKENS = ("<|vision_start|>", "<|reserved_special_token_0|>", "<|extra_0|>", "<unused0>")
+UNUSED_TOKENS = ("<|vision_start|>", "<|reserved_special_token_0|>", "<|reserved_special_token_1|>",
+                 "<|extra_0|>", "<unused0>")  # that Qwen2.5, Llama 3, Qwen, Gemma never use
 
 
 def load_model(name, device, dtype, seed):
     """(model, tokenizer, an unused token): from the hub or a folder, or random weights for an architecture.
     Refused if this file would sample it wrongly: it follows plain causal transformers only."""
-    c, options = architecture(name), {"dtype": getattr(torch, dtype), "attn_implementation": "laser"}
+    c, options = architecture(name), {"dtype": dtype, "attn_implementation": "laser"}
     if name.endswith(".json"):
-        tokenizer, found = character_tokenizer(), {"missing_keys": []}
+        tokenizer = character_tokenizer()
         torch.manual_seed(seed_of("weights", seed))
         with device:
             model = AutoModelForCausalLM.from_config(c, **options)
     else:
-        tokenizer, options = AutoTokenizer.from_pretrained(name), options | {"output_loading_info": True}
-        model, found = AutoModelForCausalLM.from_pretrained(name, config=c, **options)
-        model = model.to(device)
-    if found["missing_keys"]:  # which transformers fills with random numbers
-        fail(f"{name} lacks weights, {', '.join(sorted(found['missing_keys'])[:2])} …; give all.")
-    if not is_followed(model, min(len(tokenizer), model.get_input_embeddings().weight.size(0))):
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model, found = AutoModelForCausalLM.from_pretrained(
+            name, config=c, output_loading_info=True, **options)
+        model.to(device)
+        if missing := sorted(found["missing_keys"]):  # which transformers fills with random numbers
+            fail(f"{name} lacks weights, {', '.join(missing[:2])} …; give all.")
+    if not is_followed(model, min(len(tokenizer), model.config.vocab_size)):
         fail(f"{name} computes its logits in a way that this sampler does not follow; choose another model.")
     if device.type != "cpu":
         old = model.gradient_checkpointing_enable  # its name before transformers 5.20
         getattr(model, "activation_checkpointing_enable", old)({"use_reentrant": False})
     known = tokenizer.get_vocab()
-    unused = next((known[token] for token in UNUSED_TOKENS if token in known), len(tokenizer))
-    if unused >= model.get_input_embeddings().weight.size(0):
+    free = known.keys() - {tokenizer.pad_token, tokenizer.eos_token}
+    beyond = max(known.values()) + 1  # ids may have holes, so their number may be a word's
+    unused = next((known[token] for token in UNUSED_TOKENS if token in free), beyond)
+    if unused >= model.config.vocab_size:
         torch.manual_seed(seed_of("embeddings"))  # drawn alike in policy and reference
         model.resize_token_embeddings(unused + 1)
     return model, tokenizer, unused
@@ -1257,16 +1376,16 @@ def end_tokens(model, tokenizer, config):
     """All ids that end a solution: --end_token, or EOS, where several sources may disagree, and the special
     token with which the chat template ends an assistant's turn: base models often say it."""
     ids = {token_id(token, tokenizer) for token in config.end_token}
-    if not ids:
-        for source in (model.generation_config, model.config, tokenizer):
-            value = getattr(source, "eos_token_id", None)
-            ids |= set(value) if isinstance(value, (list, tuple)) else {value}
-    if not config.end_token and tokenizer.chat_template:
+    sources = () if ids else (model.generation_config, model.config, tokenizer)
+    for source in sources:
+        value = getattr(source, "eos_token_id", None)
+        ids |= set(value) if isinstance(value, (list, tuple)) else {value}
+    if sources and tokenizer.chat_template:
         chat = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "two2two"}]
         text = tokenizer.apply_chat_template(chat, tokenize=False, **json.loads(config.template_kwargs))
-        special = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        _, found, rest = text.rpartition("two2two")  # which a template might change or drop
-        ids |= {i for i, content in special.items() if found and rest.startswith(content)}
+        rest = text.partition("two2two")[2].lstrip()  # nothing if the template changes or drops it
+        tokens = tokenizer.added_tokens_decoder.items()
+        ids |= {i for i, token in tokens if token.special and rest.startswith(token.content)}
     ids.discard(None)
     if not ids:
         fail("The model names no end-of-sequence token; give --end_token.")
@@ -1284,9 +1403,13 @@ def load_policy(config, source, device):
     if config.param_dtype == "auto":
         config.param_dtype = choose_dtype(config, device)
     model, tokenizer, unused = load_model(source, device, config.param_dtype, config.seed)
+    probe = "What is 2 + 3?\nx"
+    read = tokenizer.decode(tokenizer.encode(probe, add_special_tokens=False))
+    if read.strip() != probe:
+        say(f"warning: the tokenizer loses text: it reads {probe!r} as {read!r}", sys.stderr)
     eos_ids = end_tokens(model, tokenizer, config)
     zc = unused if config.token is None else token_id(str(config.token), tokenizer)
-    if max(zc, *eos_ids) >= model.get_input_embeddings().weight.size(0):
+    if max(zc, *eos_ids) >= model.config.vocab_size:
         fail(f"The model has no token {max(zc, *eos_ids)}; mend --token or --end_token.")
     if zc in (tokenizer.pad_token_id, *eos_ids):
         fail(f"--token {zc} already ends or pads sequences; choose one the model never uses.")
@@ -1302,7 +1425,7 @@ def measure_c_ref(policy, problems, config):
     responses = sample_together(policy, prompts, G, u, config).responses()
     responses = [r if r[-1] in eos_ids else r + eos_ids[:1] for r in responses]
     said, of = sum(r.count(zc) for r in responses), sum(map(len, responses))
-    if said > 5 + 3 * of / model.get_input_embeddings().weight.size(0):  # clearly more than uniform noise
+    if said > 5 + 3 * of / model.config.vocab_size:  # clearly more than uniform noise
         fail(f"The model itself says token {zc} ({said} times in {of}); choose a --token it never uses.")
     _, logp_zc = all_token_logps(model, repeated(prompts, G), responses, zc, config)
     return logp_zc.mean().item(), logp_zc.std().item()
@@ -1310,14 +1433,14 @@ def measure_c_ref(policy, problems, config):
 
 def report_c_ref(c_ref, std, config):
     """Print c_ref and log Z, and warn, with a remedy, where the derivation's assumptions do not hold."""
-    beta, log_z = config.beta, log_partition(c_ref, config.beta)
-    say(f"c_ref = {c_ref:.2f} ± {std:.2f} nats, beta = {beta:g}, log Z = {log_z:.2g}")
+    log_z, spread = log_partition(c_ref, config.beta), config.beta * std
+    say(f"c_ref = {c_ref:.2f} ± {std:.2f} nats, beta = {config.beta:g}, log Z = {log_z:.2g}")
     if config.self_loss == "mse" and log_z > 0.05:
         enough = f"raise --beta to {math.ceil(-100 / (c_ref + 3)) / 100:.2f} or " if c_ref < -5 else ""
         say(f"warning: log Z = {log_z:.2f} is not close to 0, so no policy reaches a self-reward of 1; "
             f"{enough}choose a rarer --token", sys.stderr)
-    if beta * std > 0.25 and not config.exact_reference:
-        say(f"warning: log π_ref(z_c) spreads by {beta * std:.2f} of a reward: too much for a constant; "
+    if spread > 0.25 and not config.exact_reference:
+        say(f"warning: log π_ref(z_c) spreads by {spread:.2f} of a reward: too much for a constant; "
             "choose another --token or use --exact_reference", sys.stderr)
 
 
@@ -1325,14 +1448,13 @@ def report_c_ref(c_ref, std, config):
 
 class BF16AdamW(torch.optim.Optimizer):
     """AdamW for bfloat16 weights and moments, 8 bytes a parameter with the gradient, by stochastic rounding.
-    bfloat16 has 8 significant bits: a step of lr 1e-6 on a weight of 0.01 is a fortieth of the distance to
-    the next number, and rounding to nearest would lose it every time. Rounded up with probability 1/40
-    instead, it arrives on average; so do the moments. Draws are seeded by the step: resuming repeats them."""
+    A step of lr 1e-6 on a weight of 0.01 is a fortieth of the way to the next number: to nearest it is lost;
+    rounded up with probability 1/40 it arrives on average. So do moments. Draws are seeded by the step."""
 
-    def __init__(self, params, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
-        super().__init__(params, dict(lr=lr, weight_decay=weight_decay, betas=betas, eps=eps, step=0))
-        self.sums, params = {}, self.param_groups[0]["params"]
-        self.hooks = [p.register_post_accumulate_grad_hook(self.accumulate) for p in params]
+    def __init__(self, params, lr, weight_decay):
+        super().__init__(params, dict(lr=lr, weight_decay=weight_decay, step=0))
+        self.sums, [group] = {}, self.param_groups
+        self.hooks = [p.register_post_accumulate_grad_hook(self.accumulate) for p in group["params"]]
 
     @staticmethod
     def pieces(*tensors):
@@ -1341,62 +1463,53 @@ class BF16AdamW(torch.optim.Optimizer):
         return zip(*(x.view(-1).split(2**26) for x in shards))
 
     def accumulate(self, p):
-        """After each backward pass: add p.grad to the step's sum, rounding stochastically, too, or the
-        hundredth micro-batch would round to nothing beside the sum of the others."""
+        """Add p.grad to the step's sum, rounded so, too: the hundredth micro-batch must not be lost in it."""
         if not self.sums:
             seed = seed_of("sums", self.param_groups[0]["step"], RANK)
             self.generator = torch.Generator(p.device).manual_seed(seed)
         grad, p.grad = p.grad.contiguous(), None
-        if p not in self.sums:
-            self.sums[p] = grad
+        if self.sums.setdefault(p, grad) is grad:
             return
         for piece, g in self.pieces(self.sums[p], grad):
             self.round_(piece, piece.float() + g.float(), self.generator)
-
-    def collect(self):
-        """Before clipping: the sums become the gradients."""
-        for p, total in self.sums.items():
-            p.grad = total
-        self.sums = {}
 
     @staticmethod
     def round_(target, value, generator):
         """target (bfloat16) ← value (float32): its upper 16 bits, once noise in the lower 16 has carried."""
         bits = value.view(torch.int32)
-        noise = torch.randint(0, 2**16, bits.shape, dtype=bits.dtype, device=bits.device, generator=generator)
+        noise = torch.empty_like(bits).random_(2**16, generator=generator)
         target.copy_(((bits + noise) & -(2**16)).view(torch.float32))
 
     @torch.no_grad()
     def step(self, closure=None):
-        settings = self.param_groups[0]
-        settings["step"] += 1
-        (b1, b2), lr, step = settings["betas"], settings["lr"], settings["step"]
-        generator = torch.Generator(settings["params"][0].device).manual_seed(seed_of("rounding", step, RANK))
-        for p in settings["params"]:
-            if p.grad is None:
-                continue
+        [group] = self.param_groups
+        group["step"] += 1
+        lr, decay, step, b1, b2 = group["lr"], group["weight_decay"], group["step"], 0.9, 0.999
+        changed = [p for p in group["params"] if p.grad is not None]
+        generator = torch.Generator(changed[0].device).manual_seed(seed_of("rounding", step, RANK))
+        for p in changed:
             state = self.state[p]
             if not state:
                 state["m"], state["v"] = torch.zeros_like(p), torch.zeros_like(p)
             for w, g, m, v in self.pieces(p, p.grad, state["m"], state["v"]):
                 g = g.float()
                 m32, v32 = m.float().lerp(g, 1 - b1), v.float().lerp(g * g, 1 - b2)
-                change = (m32 / (1 - b1**step)) / ((v32 / (1 - b2**step)).sqrt() + settings["eps"])
-                self.round_(w, w.float() - lr * (change + settings["weight_decay"] * w.float()), generator)
+                change = (m32 / (1 - b1**step)) / ((v32 / (1 - b2**step)).sqrt() + 1e-8)
+                self.round_(w, w.float() - lr * (change + decay * w.float()), generator)
                 self.round_(m, m32, generator)
                 self.round_(v, v32, generator)
 
 
 def make_optimizer(model, lr, weight_decay):
-    if model.dtype == torch.bfloat16:
-        return BF16AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
-    return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+    kind = BF16AdamW if model.dtype == torch.bfloat16 else functools.partial(torch.optim.AdamW, fused=True)
+    return kind(model.parameters(), lr=lr, weight_decay=weight_decay)
 
 
 def clip_gradient(model, optimizer, most):
     """Scale the gradient to a norm of at most `most`; returns the norm it had: scalar."""
-    if isinstance(optimizer, BF16AdamW):
-        optimizer.collect()
+    sums = getattr(optimizer, "sums", {})  # of BF16AdamW: they become the gradients
+    for p in [*sums]:
+        p.grad = sums.pop(p)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), most)
     return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
@@ -1404,7 +1517,7 @@ def clip_gradient(model, optimizer, most):
 def choose_device(wanted):
     """torch.device of --device; under torchrun each process takes the accelerator of its LOCAL_RANK."""
     found = torch.accelerator.current_accelerator(check_available=True)
-    kind = wanted if wanted != "auto" else found.type if found else "cpu"
+    kind = wanted.replace("auto", found.type if found else "cpu")
     return torch.device("cpu") if kind == "cpu" else torch.device(kind, int(os.environ.get("LOCAL_RANK", 0)))
 
 
@@ -1413,11 +1526,12 @@ def choose_dtype(config, device):
     out over the processes, and 2 for the copy that computes, 2 for a reference. Else bfloat16: 8 bytes."""
     if device.type in SHARED_MEMORY:
         return "float32"
+    if config.ask is not None or config.score is not None:
+        return "bfloat16"
     with torch.device("meta"):
         parameters = AutoModelForCausalLM.from_config(architecture(config.model)).num_parameters()
     size = parameters * (16 / WORLD + (4 if config.kl or config.exact_reference else 2))
-    fits = size < 0.7 * torch.accelerator.get_memory_info(device)[1]
-    return "float32" if fits and config.ask is None and config.score is None else "bfloat16"
+    return "float32" if size < 0.7 * torch.accelerator.get_memory_info(device)[1] else "bfloat16"
 
 
 def rows_that_fit(model, slots):
@@ -1427,11 +1541,11 @@ def rows_that_fit(model, slots):
     heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
     size = 2 * c.num_hidden_layers * heads * head * 2  # bytes a token, in bfloat16
     if device.type in SHARED_MEMORY:
-        return max(1, min(512, 2**32 // (2 * size * slots)))
+        return min(512, 2**32 // (2 * size * slots))
     torch.accelerator.empty_cache()  # what the last update left reserved is free for the cache
     to_come = sum(2 * p.numel() for p in model.parameters() if isinstance(p, DTensor))  # still to be gathered
     free = torch.accelerator.get_memory_info(device)[0] - to_come
-    return max(1, int(0.6 * free / (size * slots)))
+    return int(0.6 * free / (size * slots))
 
 
 # ------------------------------------------------------------------------------------------ several processes
@@ -1446,15 +1560,15 @@ progress = functools.partial(tqdm, dynamic_ncols=True, disable=RANK > 0, mininte
 def say(text, file=None):
     """Print, above a progress bar if there is one; only the first process speaks."""
     if RANK == 0:
-        tqdm.write(text, file=file or sys.stdout)
+        tqdm.write(text, file)
         (file or sys.stdout).flush()
 
 
 def join(device):
     """Meet the other processes of torchrun; FSDP wants a group, even of one."""
-    alone = {"store": dist.HashStore(), "rank": 0, "world_size": 1} if WORLD == 1 else {}
+    store = dist.HashStore() if WORLD == 1 else None
     patience = datetime.timedelta(hours=4)  # one may sample much longer than another
-    dist.init_process_group(timeout=patience, **alone)
+    dist.init_process_group(timeout=patience, store=store, rank=RANK, world_size=WORLD)
     if device.type != "cpu":
         torch.accelerator.set_device_index(device)
 
@@ -1477,7 +1591,7 @@ def shard(model):
 
 
 def one_pass(f):
-    """Let f(model, …) count as one pass through the model, for which weights that are split are gathered."""
+    """Let f(model, …) count as one pass through the model, for which what `shard` has split is gathered."""
     def call(model, *args, **options):  # `run` is put there by `shard`
         return model.run(f, *args, **options) if hasattr(model, "run") else f(model, *args, **options)
     return call
@@ -1516,12 +1630,12 @@ def sample_in_stages(model, prompts, group_size, u, most, *options):
     solutions are the same. most: rows at a time, 0: what memory holds."""
     T, end = u.size(1), min(FIRST_STAGE, u.size(1))
     tokens, logps, *rest = sample_in_chunks(model, prompts, group_size, u[:, :end], most, *options)
-    whole = Solutions(F.pad(tokens, (0, T - end)), F.pad(logps, (0, T - end)), *rest)
+    whole = Solutions(*(F.pad(x, (0, T - end)) for x in (tokens, logps)), *rest)
     while end < T and not whole.complete.all():
         start, end = end, min(2 * end, T)
         rows = (~whole.complete).nonzero().squeeze(1)
-        solutions = zip(rows.tolist(), whole.tokens[rows, :start].tolist())
-        prefixes = [prompts[i // group_size] + response for i, response in solutions]
+        written = whole.tokens[rows, :start].tolist()
+        prefixes = [[*prompts[i // group_size], *ids] for i, ids in zip(rows.tolist(), written)]
         more = sample_in_chunks(model, prefixes, 1, u[rows.cpu(), start:end], most, *options)
         more = more._replace(lengths=start + more.lengths)
         for column, new in zip(whole, more):
@@ -1532,41 +1646,37 @@ def sample_in_stages(model, prompts, group_size, u, most, *options):
 def sample_in_chunks(model, prompts, group_size, u, most, *options):
     """`sample` for as many prompts at a time as memory holds; where it runs out, on with half as many."""
     most, done = most or rows_that_fit(model, max(map(len, prompts)) + u.size(1)), []
-    if most < group_size:
-        prompts, group_size = repeated(prompts, group_size), 1
-    size = most // group_size
     while prompts:
-        size = min(size, len(prompts))
+        if most < group_size:
+            prompts, group_size = repeated(prompts, group_size), 1
+        size = max(1, min(most // group_size, len(prompts)))
         try:
             done.append(sample(model, prompts[:size], group_size, u[: size * group_size], *options))
             prompts, u = prompts[size:], u[size * group_size :]
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error) or size * group_size == 1:
                 raise
-            if size == 1:
-                prompts, group_size, size = repeated(prompts, group_size), 1, group_size
-            size //= 2
-            say(f"memory ran out while sampling; on with {size * group_size} rows at a time", sys.stderr)
+            most = size * group_size // 2
+            say(f"memory ran out while sampling; on with {most} rows at a time", sys.stderr)
     return Solutions(*map(torch.cat, zip(*done)))
 
 
 def sample_together(policy, prompts, group_size, u, config):
     """`sample`, split over the processes: each gets all the Solutions. The only door between the model that
     writes and what learns from it: a serving engine would go behind it."""
-    model, sharded = policy.model, isinstance(policy.model, FSDPModule)
+    model = policy.model
+    sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
     low, high = (len(prompts) * rank // WORLD for rank in (RANK, RANK + 1))
     stop = max(high, low + 1)  # where there are fewer prompts than processes, some sample one in vain
     mine, u = prompts[low:stop], u[low * group_size : stop * group_size]
-    if sharded:
-        model.set_reshard_after_forward(False)  # gathered once, for all tokens
+    for module in sharded:
+        module.set_reshard_after_forward(False)  # gathered once, for all tokens
     with progress(desc="sampling", unit=" tokens", leave=False, delay=2) as bar:  # shown after 2 s
         solutions = sample_in_stages(model, mine, group_size, u, config.sample_rows, policy.eos_ids,
                                      policy.zc, config.temperature, bar.update)
-    if sharded:
-        model.set_reshard_after_forward(True)
-        for module in model.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()
+    for module in sharded:
+        module.set_reshard_after_forward(True)
+        module.reshard()
     if WORLD == 1:
         return solutions
     parts = [None] * WORLD
@@ -1602,13 +1712,17 @@ def log(run, name, rows):
     run.logs[name].extend(rows)
     write_json(run.place.out / f"{name}.jsonl", *run.logs[name])
     for row in rows if run.place.tracker else []:
-        start, numbers = row.get("data", name), {k: x for k, x in row.items() if isinstance(x, (int, float))}
-        run.place.tracker.log({f"{start}/{k}": x for k, x in numbers.items()}, step=row["step"])
+        start = row.get("data", name)
+        numbers = {f"{start}/{k}": x for k, x in row.items() if isinstance(x, (int, float))}
+        run.place.tracker.log(numbers, step=row["step"])
 
 
 # what a checkpoint's later users need to read its self-reward and to ask it as it was asked in training
-LASTING = ("beta", "self_loss", "temperature", "prompt_suffix", "template_kwargs", "end_token",
-           "max_prompt_tokens", "max_response_tokens", "token", "c_ref")
+LASTING = """beta self_loss temperature prompt_suffix template_kwargs end_token max_prompt_tokens
+             max_response_tokens token c_ref""".split()
+FIXED = LASTING + """model param_dtype seed prompts_per_step group_size exact_reference eval_data eval_n
+                     warm_start_steps warm_start_batch warm_start_lr""".split()  # while a run goes on
+OLDER = "checkpoint-" + 6 * "[0-9]"  # checkpoints before the newest, by their step
 
 
 def prepare(config):
@@ -1624,12 +1738,23 @@ def prepare(config):
     warm, source = out / "warm_start", out / "checkpoint"
     start = str(warm) if warm.exists() else config.model
     saved = json.loads((source / "laser.json").read_text("utf-8"))["step"] if source.exists() else None
+    stored = json.loads((out / "config.json").read_text("utf-8")) if config.resume else {}
+    then, began = stored.get("laser", {}), {"data": seed_of(*map(seed_of, problems))}
+    if start == config.model and (saved is None or config.kl or config.exact_reference):  # it will be read
+        began["model"] = sorted([f.name, f.stat().st_size, f.stat().st_mtime] for f in Path(start).glob("*"))
+    known = began | stored.get("began", {})
+    changed = {k: v for k, v in asdict(config).items() if then.get(k, v) != v and k not in ("resume", "out")}
+    for name in [k for k in changed if k in FIXED] + [k for k in began if began[k] != known[k]]:
+        fail(f"--{name} is not what this run began with, {then.get(name)}; restore it, or start another with "
+             f"--model {source}.")
+    for name, value in changed.items():
+        say(f"--{name} {value} in place of {then[name]}")
     policy = load_policy(config, start if saved is None else str(source), device)
-    model, size = policy.model, policy.model.num_parameters()
+    model = policy.model
     problems = problems and add_prompts(problems, policy, config, config.data)
     eval_sets = {name: add_prompts(rows, policy, config, name) for name, rows in eval_sets.items()}
-    say(f"{config.model}: {size:,} {config.param_dtype} parameters on {WORLD} × {device}; z_c is token "
-        f"{policy.zc}; {len(problems)} problems; seed {config.seed}, run in {out}")
+    say(f"{config.model}: {model.num_parameters():,} {config.param_dtype} parameters on {WORLD} × {device}; "
+        f"z_c is token {policy.zc}; {len(problems)} problems; seed {config.seed}, run in {out}")
     if WORLD > 1 or device.type not in SHARED_MEMORY and config.param_dtype == "float32":
         shard(model)
     warms = config.warm_start_steps and saved is None and not warm.exists()
@@ -1640,21 +1765,25 @@ def prepare(config):
         moments = torch.load(source / "trainer.pt", map_location="cpu", mmap=True)["optimizer"]
         options = sharded_state.StateDictOptions(full_state_dict=True)
         sharded_state.set_optimizer_state_dict(model, optimizer, moments, options=options)
+        optimizer.param_groups[0] |= {"lr": config.lr, "weight_decay": config.weight_decay}  # of now
     if config.c_ref is None:
         config.c_ref, std = measure_c_ref(policy, problems, config)
     report_c_ref(config.c_ref, std, config)
-    config.token, policy = str(policy.zc), policy._replace(c_ref=config.c_ref)
-
+    config.token, policy = config.token or str(policy.zc), policy._replace(c_ref=config.c_ref)
+    if config.alpha and 0 < config.steps <= config.reasoning_warmup:
+        say("warning: --steps end before the self-reward begins, after --reasoning_warmup", sys.stderr)
     if tracker:
         tracker.init(project="laser", name=out.name, config=asdict(config))
     transformers.utils.logging.disable_progress_bar()  # one for every file saved would tear our own bar
-    write_json(out / "config.json", {"laser": asdict(config)}, indent=1)
+    write_json(out / "config.json", {"laser": asdict(config), "began": known}, indent=1)
     step, logs = saved or 0, {"metrics": [], "eval": []}
-    for name, rows in logs.items():  # what came later will be repeated
-        path = out / f"{name}.jsonl"
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
-        rows += [row for row in map(json.loads, lines) if row["step"] <= step]
-    run = Run(policy, optimizer, None, problems, eval_sets, step, saved, logs, place)
+    for path in (path for path in out.glob("*.jsonl") if path.stem in logs):
+        rows = map(json.loads, path.read_text("utf-8").splitlines())
+        logs[path.stem] = [row for row in rows if row["step"] <= step]  # what came later will be repeated
+    kept = step if config.eval_only else saved  # which has nothing to save
+    run = Run(policy, optimizer, None, problems, eval_sets, kept, logs, place)
+    if changed.keys() - {"steps"}:
+        log(run, "metrics", [{"step": step, "changed": changed}])
     if warms:
         save(run, 0, config, "warm_start")
         start = str(warm)
@@ -1663,7 +1792,7 @@ def prepare(config):
         dtype = config.param_dtype if device.type == "cpu" else "bfloat16"
         reference, *_ = load_model(start, device, dtype, config.seed)
         run = run._replace(reference=reference.requires_grad_(False))
-    return run._replace(saved_step=0) if config.eval_only else run  # nothing to save
+    return run
 
 
 def folder_of(config):
@@ -1674,43 +1803,42 @@ def folder_of(config):
 
 def open_folder(out, resume):
     """Make the run's folder, and keep it to ourselves while the lock that is returned lives."""
-    lock, checkpoint, old = filelock.FileLock(out / ".lock"), out / "checkpoint", out / "checkpoint.old"
+    lock, checkpoint, older = filelock.FileLock(out / ".lock"), out / "checkpoint", sorted(out.glob(OLDER))
     if RANK == 0:
         out.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
             fail(f"Another run is writing to {out}; wait until it ends or name another --out.")
-        if not resume and {path.name for path in out.iterdir()} - {".lock"}:
+        if not resume and len(os.listdir(out)) > 1:  # the lock
             fail(f"{out} is not empty; continue its run with --resume or name another folder with --out.")
-        if old.exists() and not checkpoint.exists():
-            old.rename(checkpoint)  # as a kill between the renames of a save has left it
+        if older and not checkpoint.exists():
+            older[-1].rename(checkpoint)  # as a kill between the renames of a save has left it
     all_reduce(torch.zeros(1))  # the others wait
     return lock
 
 
 def save(run, step, config, name="checkpoint"):
-    """Replace a folder of the run: model and tokenizer as transformers reads them, laser.json, AdamW's
-    moments. It is filled beside the old one, then renamed: a kill at any moment leaves the old or the new."""
+    """Replace a folder of the run: model and tokenizer as transformers reads them, laser.json, moments.
+    It is filled beside the old one, then renamed: a kill at any moment leaves either. Older checkpoints go,
+    but for --keep and the best by weighted vote on the first evaluation set."""
     model, weights, moments = run.policy.model, None, None
     if sys.exc_info()[0] and (WORLD > 1 or config.updates > 1):
         return  # an error: the others may never come to this meeting, or some of the K updates are made
     norm = torch.nn.utils.get_total_norm([*model.parameters()])
     if not torch.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm):
-        fail(f"The weights are no longer finite after step {step}, so they are not saved; start again with a "
-             "lower --lr and another --out, or with the last checkpoint as --model.")
+        fail(f"The weights are no longer finite after step {step}, so not saved; --resume with a lower --lr.")
     whole = sharded_state.StateDictOptions(full_state_dict=True, cpu_offload=True)  # on the first process
     if isinstance(model, FSDPModule):
-        names = dict(model.named_parameters())  # where tied weights have one name
         weights = sharded_state.get_model_state_dict(model, options=whole)
-        weights = {name: x for name, x in weights.items() if name in names}
+        weights = {k: x for k, x in weights.items() if k not in model.all_tied_weights_keys}
     if step:  # before the first there are no moments, and torch, asked for some, takes a step
         moments = sharded_state.get_optimizer_state_dict(model, run.optimizer, options=whole)
     if RANK:
         return
-    final, new, old = (run.place.out / (name + end) for end in ("", ".new", ".old"))
+    final, new = run.place.out / name, run.place.out / f"{name}.new"
     shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+    model.generation_config.eos_token_id = run.policy.eos_ids  # so that it stops elsewhere as here
     laser = {key: getattr(config, key) for key in LASTING}
     try:
         model.save_pretrained(new, state_dict=weights)
@@ -1721,9 +1849,14 @@ def save(run, step, config, name="checkpoint"):
     except Exception as error:  # each library has its own
         fail(f"Cannot save {final} ({error}); what was there is kept: make room, then --resume.")
     if final.exists():
-        final.rename(old)
+        before = json.loads((final / "laser.json").read_text("utf-8"))["step"]
+        final.rename(f"{final}-{before:06}")
     new.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
+    scores = [(row[f"weighted@{row['n']}"], row["step"]) for row in run.logs["eval"]
+              if row["data"] == config.eval_data[0]]
+    for old in sorted(run.place.out.glob(OLDER), reverse=True)[config.keep - 1 :]:
+        if not scores or old.name != f"checkpoint-{max(scores)[1]:06}":
+            shutil.rmtree(old, ignore_errors=True)
 
 
 # -------------------------------------------------------------------------------------------------- test time
@@ -1734,19 +1867,17 @@ def ask(config):
     policy = load_policy(config, config.model, choose_device(config.device))
     rows = add_prompts([{"problem": problem, "answer": ""}], policy, config, "--ask")
     samples = solve(policy, rows, config)
-    trust = [min(max(row["self_reward"] or 0.0, 0.0), 1.0) for row in samples]
-    classes = group([row["answer"] for row in samples])
-    voters = {c: [i for i, other in enumerate(classes) if other == c] for c in set(classes) - {None}}
-    total = {c: sum(trust[i] for i in voters[c]) for c in voters}
-    ranked = sorted(voters, key=lambda c: (-total[c], -len(voters[c]), c))
-    for c in ranked:
-        best = max(voters[c], key=trust.__getitem__)
-        votes = f"{len(voters[c])} of {len(samples)} votes"
-        say(f"{samples[c]['answer']}: {votes}, self-reward {total[c]:.2f} in all, {trust[best]:.2f} for")
+    classes = pandas.Series(group([row["answer"] for row in samples]))  # a class None casts no vote
+    trust = pandas.Series([row["self_reward"] or 0.0 for row in samples]).clip(0, 1)
+    table = trust.groupby(classes).agg(["sum", "count", "idxmax", "mean"])
+    ranked = [*table.sort_values(["sum", "count"], ascending=False).itertuples()]
+    for c, total, votes, best, _ in ranked:
+        say(f"{samples[int(c)]['answer']}: {votes} of {len(samples)} votes, "
+            f"self-reward {total:.2f} in all, {trust[best]:.2f} for")
         say(f"    {samples[best]['response'].strip()}")
     if ranked:  # the best guess of the chance to be right: the mean self-reward of the solutions that say so
-        confidence = total[ranked[0]] / len(voters[ranked[0]])
-        say(f"weighted vote: {samples[ranked[0]]['answer']}, confidence {confidence:.2f}")
+        winner, *_, confidence = ranked[0]
+        say(f"weighted vote: {samples[int(winner)]['answer']}, confidence {confidence:.2f}")
     else:
         cut = sum(not row["complete"] for row in samples)
         say(f"no answer in {len(samples)} solutions, {cut} cut at --max_response_tokens; raise it, or --n")
@@ -1765,9 +1896,12 @@ def score_file(config):
     policy = load_policy(config, config.model, choose_device(config.device))
     prompts = encode_prompts(policy, ended, config)
     responses = policy.tokenizer([row["response"] for row in ended], add_special_tokens=False)["input_ids"]
-    other = sum(len(ids) + 1 != row.get("tokens", len(ids) + 1) for ids, row in zip(responses, ended))
+    few = prompts[:64], responses[:64]  # after which the policy itself would write the end `own`
+    own = max(policy.eos_ids, key=lambda eos: all_token_logps(policy.model, *few, eos, config)[1].sum())
     for ids, row in zip(responses, ended):
-        ids.append(row["last_token"] if row.get("last_token") in policy.eos_ids else policy.eos_ids[0])
+        if not ids or ids[-1] not in policy.eos_ids:
+            ids.append(row["last_token"] if row.get("last_token") in policy.eos_ids else own)
+    other = sum(len(ids) != row.get("tokens", len(ids)) for ids, row in zip(responses, ended))
     check_positions(policy, config.score, max(len(x) + len(y) for x, y in zip(prompts, responses)))
     _, logp_zc = all_token_logps(policy.model, prompts, responses, policy.zc, config)
     self_rewards = self_reward_of(logp_zc, policy.c_ref, config)
@@ -1776,8 +1910,7 @@ def score_file(config):
         row["logp_zc"], row["self_reward"] = next(graded) if row.get("complete", True) else (None, None)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, *rows)
-    say(f"{len(ended)} self-rewards in {out}; {other} of them are of responses that encode to other tokens "
-        "than were sampled, as special tokens are not in the text")
+    say(f"{len(ended)} self-rewards in {out}; {other} are of responses that encode to other tokens")
 
 
 # ------------------------------------------------------------------------------------------- the command line
@@ -1785,7 +1918,7 @@ def score_file(config):
 RANGES = {  # (least, most): settings
     (0, 1): "tau clip_low", (0, 100): "temperature", (2, 1e9): "group_size", (-1e9, -1e-9): "c_ref",
     (0.01, 1e9): "beta", (1e-12, 1e9): "lr clip_high grad_clip warm_start_lr",
-    (1, 1e9): "prompts_per_step max_response_tokens max_prompt_tokens updates eval_n warm_start_batch",
+    (1, 1e9): "prompts_per_step max_response_tokens max_prompt_tokens updates eval_n warm_start_batch keep",
     (0, 1e9): "alpha kl weight_decay min_std steps sample_rows micro_batch_tokens eval_every save_every "
               "reasoning_warmup self_reward_warmup warm_start_steps",
 }
@@ -1824,11 +1957,11 @@ def parse(arguments):
     flags = parser.parse_args(arguments)
     model = Path(flags.model)
     if model.suffix == ".json" and not model.exists():
-        model = Path(__file__).parent / model
+        model = Path(__file__).resolve().parent / model
     source = model if model.suffix == ".json" else model / "laser.json"
     if flags.resume:
         source = folder_of(flags) / "config.json"
-    there = source.is_file() or model.suffix == ".json" and not flags.resume  # a .json must be there
+    there = source.is_file() or source == model  # a .json must be there
     stored = json.loads(source.read_text("utf-8")) if there else {}
     if flags.resume and "laser" not in stored:
         fail(f"There is no run in {source.parent} to resume; drop --resume or name its folder with --out.")
@@ -1844,22 +1977,27 @@ def parse(arguments):
         config.model = f"Qwen/{flags.model}" if short else str(model)
     if config.eval_only:
         config.steps, config.warm_start_steps, config.eval_every = 0, 0, 1
-    for name in own if flags.resume else ():
-        if getattr(config, name) != own[name] and name != "resume":
-            say(f"--{name} {getattr(config, name)} in place of {own[name]}, with which the run began")
     return config
 
 
 def main(arguments=None):
-    """The command line: 0; 2 with one sentence on stderr for what the user can mend; 130 or 143 after Ctrl-C
-    or SIGTERM, which finish the step and save first (a second one does not wait)."""
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(libc, "mallopt"):  # keep blocks that PyTorch frees: fresh, zeroed pages cost a fifth of a step
+    """The command line: 0; 2 with one sentence on stderr for what the user can mend; 130, 143 or 129
+    after Ctrl-C, SIGTERM or SIGHUP, which finish the step and save first (a second one does not wait)."""
+    def attempt(write, *text):  # what cannot be printed, as a pipe or terminal is closed, ends nothing
+        with contextlib.suppress(OSError):
+            return write(*text)
+
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # or blocks leave gaps
+    if sys.platform == "linux":  # keep blocks that PyTorch frees: fresh, zeroed pages cost a fifth of a step
+        libc = ctypes.CDLL(None)
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
         libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ? for what it lacks
-    stop, run = [], None
+        stream.write = functools.partial(attempt, type(stream).write, stream)
+        stream.flush = functools.partial(attempt, type(stream).flush, stream)
+    stop, run, found = [], None, {}
 
     def on_signal(which, _):
         stop.append(which)
@@ -1874,11 +2012,12 @@ def main(arguments=None):
             (score_file if config.ask is None else ask)(config)
             return 0
         run = prepare(config)
-        for which in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(which, on_signal)
+        with contextlib.suppress(ValueError):  # in a thread: only the main one may set them
+            for which in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGINT)}:
+                if which == signal.SIGINT or signal.getsignal(which) != signal.SIG_IGN:  # as under nohup
+                    found[which] = signal.signal(which, on_signal)
         train(run, config, stop)
         run.place.tracker and run.place.tracker.finish()  # which may still have figures to send
-        run.place.lock.release()
         if dist.is_initialized():
             dist.destroy_process_group()
     except KeyboardInterrupt:  # before training, or at test time
@@ -1893,6 +2032,9 @@ def main(arguments=None):
             error = "; ".join(dict.fromkeys(f"{type(e).__name__}: {e}"[:300] for e in causes))
         print("laser.py:", " ".join(str(error).split()), file=sys.stderr)
         return 2
+    finally:
+        for which, handler in found.items():
+            signal.signal(which, handler)
     return 128 + stop[0] if stop else 0
 
 

@@ -9,26 +9,24 @@ r"""verify.py: is this answer the gold answer?  A rule-based verifier of mathema
 
 How. An answer is cut into tokens. Its outer shape (list, set, tuple, interval, matrix, equation, inequality,
 text ...) becomes a nested tuple. Each formula inside is *calculated* while it is parsed: exactly, in
-fractions, as far as that goes, and to 300 digits beyond; with variables at several fixed rational points, and
-two formulas that agree at all of them are the same (polynomial identity testing). The value of an unknown
-function, of the f in f(2), is a fixed random number that depends on its name, its argument and the point.
-What cannot be read is text, and equals only the same text.
+fractions, as far as that goes, and to 300 digits beyond; with variables at fixed rational points, and two
+formulas that agree at all of them are the same (polynomial identity testing). An unknown function's value, of
+the f in f(2), is a fixed random number. What cannot be read is text, and equals only the same text.
 
 Why it is safe with any input. No `eval`, no computer algebra: only the calculator touches an answer, and each
 operation is bounded *before* it is done, by length, depth, digits, exponents, domain and total work. So
 nothing hangs, no timeout is needed, and no verdict depends on the machine or its load.
 
-Leniencies, all of them: units, counted things, currency, degree and percent signs beside a number are dropped
-(25\% is 25, not 0.25), but 5 boys are not 5; the name in `x = 5`, `f(n) = 2n+1`, `|AB| = 5` or `A(1,2)` is
-optional, but two names must agree; `x = 1, y = 2` is (1,2); `A. 5` is the choice A; a list has no order, a
+Leniencies, all of them: known units, counted things, currency, degree and percent signs beside a number are
+dropped (25\% is 25, not 0.25; 5 boys are not 5); the name in `x = 5`, `f(n) = 2n+1`, `|AB| = 5` or `A(1,2)`
+is optional, but two names must agree; `x = 1, y = 2` is (1,2); `A. 5` is the choice A; a list has no order, a
 set of one is its member; words have neither case nor font; `\log` is natural; 2^10 is 2^{10}; C_5^2 is a
 number of combinations, A_5^2 and P_5^2 of permutations; a last + C, + c or + K beside no a, b, A, B is an
-arbitrary constant, and so are C_1, c_1 beside waves; k, l, m, n, N are positive integers, whether that is
-said or not, other variables real; Chinese punctuation is read. Where the rules leave a doubt two answers
-differ: a false "right" gets exploited in training, a false "wrong" costs a sample. So a word after a value is
-dropped only if it is a known unit, and a letter before a bracket is a factor only where that is plain: n(n+1)
-and a(b+c) are products, y(2) and f(a+b) are not. Left out: numbers in words, sums and products with bounds,
-maxima, several units (3 h 20 min), cases in another order, equations multiplied by a variable.
+arbitrary constant, and so are C_1, c_1 beside waves; k, l, m, n, N are positive integers, said or not, other
+variables real; Chinese punctuation is read. Where the rules leave a doubt two answers differ: a false "right"
+gets exploited in training, a false "wrong" costs a sample. So a letter before a bracket is a factor only
+where that is plain: n(n+1) and a(b+c) are products, y(2) and f(a+b) are not. Left out: numbers in words, sums
+and products with bounds, several units (3 h 20 min), cases in another order, equations times a variable.
 """
 import math
 import operator
@@ -37,10 +35,9 @@ import threading
 import zlib
 from collections import Counter
 from fractions import Fraction
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 from itertools import accumulate, product
 from typing import NamedTuple
-
 import mpmath  # comes with sympy; nothing else of sympy is needed
 
 MAX_TAIL = 1 << 17  # characters at the end of a response in which its answer is looked for
@@ -52,11 +49,9 @@ MAX_WORK = 50_000  # of one answer, in steps of about a microsecond
 MAX_MAGNITUDE = 1 << 16  # an inexact number lies between 2^-65536 and 2^65536
 MAX_PIECES = 10_000  # pairs of intervals that one intersection looks at
 BITS, KEY_BITS = 1024, 400  # of an inexact number: bits calculated, bits that two equal numbers share
-
 mp = mpmath.MPContext()  # a context of our own: nobody else's precision matters
 mp.prec = BITS
 LOCK = threading.Lock()  # mpmath changes its precision while it works: one thread at a time
-
 class Refused(Exception):
     """Not a value, or too costly a one. Never leaves this file: the answer is then read as text."""
 def refuse(wrong, why: str):
@@ -70,16 +65,19 @@ class Reading(NamedTuple):
 
 # --------------------------------------------------------------------------------------- What the file is for
 def extract_answer(response: str) -> str | None:
-    r"""The content of the \boxed{...} that closes last, or None. What precedes the last `</think>` does not
-    count, nor what precedes the last `MAX_TAIL` characters. Braces must balance, but for `\{` and `\}`."""
+    r"""The content of the \boxed{...} that closes last, or None. What stands before the end of the thoughts
+    does not count, nor before the last `MAX_TAIL` characters. Braces must balance, but for `\{` and `\}`."""
     tail, answer, opened = solution(response)[-MAX_TAIL:], None, []
-    if "\\boxed" not in tail: return None
     for brace in re.finditer(r"(\\{1,2}boxed\s{0,9})?\{|\\.|\}", tail, re.S):
         if brace[1] or brace[0] == "{": opened.append(brace.end() if brace[1] else None)
         elif brace[0] == "}" and opened and (start := opened.pop()) is not None:
             answer = tail[start : brace.start()]
     return answer
-def solution(response: str) -> str: return response.rpartition("</think>")[2]  # what follows the thoughts
+def solution(response: str) -> str:
+    """What follows the thoughts, however their end is written."""
+    for end in ("</think>", "[/THINK]", "</seed:think>", "◁/think▷"):
+        response = response.rpartition(end)[2]
+    return response
 
 def canonical(answer: str) -> Reading | None:
     """What an answer means: a hashable, or None for an empty answer. Never raises on a `str`."""
@@ -87,9 +85,8 @@ def canonical(answer: str) -> Reading | None:
     return cached_reading(answer)
 
 def equivalent(gold: str, answer: str) -> bool:
-    """Are two answers the same? Symmetric; reflexive, but for empty answers, which equal nothing. Two
-    equations are compared as equations, all else by value, and two names must agree. So `x=5` and `y=5`
-    differ though both equal `5`: the only place where equivalence is not transitive."""
+    """Are two answers the same? Symmetric; reflexive, but for empty answers, which equal nothing. Equations
+    are compared as equations, all else by value, and two names must agree: x=5 and y=5 are 5."""
     first, second = canonical(gold), canonical(answer)
     if first is None or second is None: return False
     if first.equation is not None and second.equation is not None: return first.equation == second.equation
@@ -101,39 +98,36 @@ def reward(response: str, gold: str, strict: bool = False) -> float:
     if strict and solution(response).count("\\boxed") != 1: return 0.0
     answer = extract_answer(response)
     return float(answer is not None and equivalent(gold, answer))
-
 def group(answers: list[str | None]) -> list[int | None]:
     """For each answer the index of the first one in its class, None where there is no answer. A class is what
     `equivalent` joins, directly or through other answers, so it does not depend on their order."""
     readings = [None if answer is None else canonical(answer) for answer in answers]
     loose = {(reading.value, reading.name) for reading in readings if reading and reading.equation is None}
-    labels, owner = [], {}  # owner: the class that has this value or equation
-    for i, reading in enumerate(readings):
-        value, equation, name, _ = reading or Reading(None)
-        marks = [mark for mark in ((value, ""), (value, name)) if value is not None and mark in loose]
-        marks += [("equation", equation)] if equation is not None else []
-        joined = {owner[mark] for mark in marks if mark in owner}
-        label = min(joined, default=i) if reading else None
-        labels.append(label)
-        if len(joined) > 1:
-            labels = [label if other in joined else other for other in labels]
-            owner = {mark: label if other in joined else other for mark, other in owner.items()}
-        owner.update(dict.fromkeys(marks, label))
-    return labels
+    marks = []  # of each reading, what it shares with those that are equal to it
+    for value, equation, name, _ in (reading or Reading(None) for reading in readings):
+        marks.append({(value, ""), (value, name)} & loose | {("equation", equation)} - {("equation", None)})
+    labels = [None if reading is None else i for i, reading in enumerate(readings)]
+    while True:
+        pairs = [(label, mark) for label, own in zip(labels, marks) for mark in own]
+        least = {mark: label for label, mark in sorted(pairs, key=operator.itemgetter(0), reverse=True)}
+        joined = [min((least[mark] for mark in own), default=None) for own in marks]
+        if joined == labels: return labels
+        labels = joined
 
 def checkable(gold: str) -> bool:
-    """Can this gold, as a data set has it, be earned, and would that mean anything? Not if it is empty or too
-    long to be read, stands for a missing answer, is a dict written as text, or prose: more than two words and
-    nothing else, unless they are a name, a set that is read, or one of a few phrases."""
+    """Can this gold be earned, and would that mean anything? Not if it is empty, too long, no answer, a dict
+    as text, or prose: a sentence, an argument, more than two words that are no name, set or phrase."""
     if canonical(gold) is None or len(gold) > MAX_LENGTH or DICTIONARY.match(gold): return False
     text = " ".join(unwrap(gold).split()).strip(" .:!?()[]<>*_-")
-    if text == "NA" or text.lower() in NO_ANSWERS or text.lower().startswith("proof"): return False
+    if text == "NA" or text.lower() in NO_ANSWERS or ARGUMENT.search(text.lower()): return False
     words = re.findall(r"[A-Za-z']+", re.sub(r"\\[A-Za-z]+", " ", text))
+    words = [word for word in words if word not in ("the", "a", "an", "and", "of")]
     only_words = not re.search(r"[0-9=<>^_+/|]|\\(?!text|math)|\b[b-zB-HJ-Z]\b", text)
-    name = all(word[0].isupper() or word in ("and", "of") for word in words)
+    name = all(word[0].isupper() for word in words)
     known = name or len(words) <= 2 or PHRASE.match(text) or text.lower() in WORDS
     if only_words and not known: return False
-    return sum(len(word) > 1 for word in words) <= MAX_PROSE and not ARGUMENT.search(text.lower())
+    long = sum(len(word) > 1 for word in words)
+    return long <= 3 or long <= MAX_PROSE and not gold.rstrip("$ \n").endswith(".")
 
 # ------------------------------------------------------------------------------------- The shape of an answer
 @lru_cache(maxsize=1024)
@@ -179,19 +173,21 @@ def collection(members) -> object:
     return members[0] if len(members) == 1 else ("list", frozenset(Counter(members).items()))
 def members(value) -> list:
     return list(Counter(dict(value[1])).elements()) if kind(value) == "list" else [value]
-
 def read_list(tokens: list[str], calc: "Calculator") -> Reading:
     """A whole answer, or what stands in the braces of a set: one item or several."""
     rows, between = split(tokens, (";", "\\or"))  # x = 1, y = 2; x = 3, y = 4
     if between and all("," in row and ("=" in row or "\\or" not in between) for row in rows):
         points = [read_list(row, calc) if "=" in row else read_item(["(", *row, ")"], calc) for row in rows]
         if {kind(reading.value) for reading in points} == {"tuple"}: return read_several(points, [])
-    parts, found = separate(unstack(tokens))
+    parts, found = split(unstack(tokens), (",", ";", "\\and", "\\or", "\\row"))
+    if found in ([","], [";"]) and not parts[1]: parts, found = parts[:1], []  # "5,"; but "1, 2," breaks off
     readings, left = [], []
+    modulus = parts[-1][parts[-1].index("\\mod") :] if "\\mod" in parts[-1] else []
     for part in parts:
         point = part[:1] and part[0] in CAPITALS and "," in part and enclosed(part[1:]) and part[1] == "("
         if point and not any(map(is_name, part[1:])): part = [part[0], "=", *part[1:]]  # A(1, 2)
         sides, relations = split(part, RELATIONS)
+        if modulus and "\\mod" not in part and "=" not in part: part = part + modulus  # 0, 1 (mod 4)
         if relations in (["="], ["\\equiv"]) and label(sides[0]): left = sides[0] + relations
         part = part if relations else left + part  # x = 1, 2: the name holds for what follows
         readings += dict.fromkeys(read_item(item, calc) for item in spell_signs(part))
@@ -210,6 +206,7 @@ def read_several(readings: list[Reading], found: list[str]) -> Reading:
         if len(letters) == 1 or {*map(kind, values)} == {"tuple"}:  # x_1 = 2, x_2 = 3 or A(1, 2), B(3, 4)
             value, name = collection(values), min(letters) if len(letters) == 1 else ""
         elif all(map(is_name, names)):
+            equation = ("point", "()", len(names), frozenset(zip(names, values)))
             names, values = zip(*sorted(zip(names, values), key=operator.itemgetter(0)))
             value, name = ("tuple", "()", values), f"( {' , '.join(names)} )"
     refuse(value is None and equation is None, "no list")
@@ -221,14 +218,6 @@ def combine(values, found: list[str]) -> list:
     interval = len(common) == 1 and math.isfinite(common[0][0][0]) and math.isfinite(common[0][1][0])
     return common if {*found} == {"\\and"} or {*found} == {","} and interval else []
 def kind(value) -> str: return value[0] if isinstance(value, tuple) else ""
-
-def separate(tokens: list[str]) -> tuple[list[list[str]], list[str]]:
-    """The items of a list, and what stands between them."""
-    parts, found = split(tokens, (",", ";", "\\and", "\\or", "\\row"))
-    if len(parts) == 2 and not parts[1]: return parts[:1], []  # "5,"; but "1, 2," breaks off
-    for i in reversed(range(len(found) - 1)):
-        if not parts[i + 1] and found[i + 1] in ("\\and", "\\or"): del parts[i + 1], found[i]  # "1, 2, and 3"
-    return parts, found
 def unstack(tokens: list[str]) -> list[str]:
     """The rows of an environment that only sets them below each other, as a list; one cell as itself."""
     if not (tokens and tokens[0] in COLUMNS and enclosed(tokens)): return tokens
@@ -243,7 +232,6 @@ def spell_signs(tokens: list[str]) -> list[list[str]]:
     refuse(len(signs) > 4, "too many signs")
     choices = [dict(zip(signs, choice)) for choice in product("+-", repeat=len(signs))]
     return [[choice.get(i, token) for i, token in enumerate(tokens)] for choice in choices]
-
 def read_item(tokens: list[str], calc: "Calculator") -> Reading:
     """A value, an equation, a chain of equal values, a congruence, an inequality or a membership."""
     calc.spend(60)
@@ -261,7 +249,6 @@ def label(tokens: list[str]) -> str:
     """What may stand before a value as its name: x, f(2), (x, y), AB, angle ABC, |AB|, P(X > 2); else ""."""
     text = " ".join(token for token in tokens if token not in "{}")
     return text.removeprefix("m ") if LABEL.fullmatch(text) else ""
-
 def read_equation(left: list[str], right: list[str], calc: "Calculator") -> Reading:
     """Both as an equation and, if one side is a mere name, as the value of the other."""
     value, name = None, ""
@@ -272,10 +259,14 @@ def read_equation(left: list[str], right: list[str], calc: "Calculator") -> Read
     try: equation = calc.ratio(left, right)
     except Refused: equation = (name, value) if name and kind(value) in ("", "formula") else None
     if kind(value) == "text": equation = (name, value)
+    if name[:1] == "(" and kind(value) == "tuple":  # (x, y) = (1, 2) is (y, x) = (2, 1)
+        equation = ("point", value[1], len(value[2]), frozenset(zip(name[2:-2].split(" , "), value[2])))
     no_unknown = value is None and equation is None
     return read_chain([left, right], calc) if no_unknown else Reading(value, equation, name)
 def read_chain(sides: list[list[str]], calc: "Calculator") -> Reading:
-    """2 + 4 = 6: a value, if all sides have it. Of x = 3 = 6/2 nobody says what x is."""
+    """2 + 4 = 6: a value, if all sides have it; x = y = 2: a point. Of x = 3 = 6/2 nobody says what x is."""
+    if len(sides) > 2 and all(map(label, sides[:-1])) and not label(sides[-1]):
+        return read_several([read_equation(side, sides[-1], calc) for side in sides[:-1]], [])
     values = {read_value(side, calc) for side in sides}
     unknown = any(label(side) and side[0] not in FUNCTIONS for side in sides)
     refuse(len(values) > 1 or unknown, "an equation without unknown, or a false one")
@@ -283,17 +274,12 @@ def read_chain(sides: list[list[str]], calc: "Calculator") -> Reading:
 def read_congruence(tokens: list[str], calc: "Calculator") -> Reading:
     r"""n \equiv 1 \pmod 4, or without its name: a residue, which is no number."""
     at = tokens.index("\\mod")
-    before, modulus = tokens[:at], tokens[at + 1 :]
-    if before[-1:] == ["("] and modulus[-1:] == [")"]:  # 1 (mod 4)
-        before, modulus = before[:-1], modulus[:-1]
-    sides, relations = split(before, ("\\equiv", "="))
+    sides, relations = split(tokens[:at], ("\\equiv", "="))
     name = label(sides[0]) if relations else ""
-    residue, size = read_value(sides[-1], calc), read_value(modulus, calc)
-    integers = is_integer(residue) and is_integer(size) and size > 0
-    refuse(not integers or len(sides) > 2 or relations and not name, "not a congruence that is read")
+    residue, size = whole(read_value(sides[-1], calc)), whole(read_value(tokens[at + 1 :], calc))
+    refuse(size < 1 or len(sides) > 2 or relations and not name, "not a congruence that is read")
     value = ("residue", residue % size, size)
     return Reading(value, ("congruence", name, value) if name else None, name)
-
 def read_inequality(sides: list[list[str]], relations: list[str], calc: "Calculator") -> Reading:
     """x > 1, 2 <= x < 5, x != 0: intervals that have a name instead of brackets; or a < b."""
     if {*relations} <= {">", "\\ge"}:  # 1 < x
@@ -315,9 +301,7 @@ def read_inequality(sides: list[list[str]], relations: list[str], calc: "Calcula
         return Reading(region(pairs), equation, label(side), region=True)
     refuse(equation is None or equation[1] is None, "an inequality without unknown")
     return Reading(None, equation)
-
 def read_value(tokens: list[str], calc: "Calculator"):
-    """The value of an item without relation."""
     tokens = drop_units(tokens)
     refuse(not tokens, "empty")
     first, last, inside = tokens[0], tokens[-1], tokens[1:-1] if enclosed(tokens) else []
@@ -344,16 +328,17 @@ def read_value(tokens: list[str], calc: "Calculator"):
         return read_based(based[1], int(based[2]))
     if len(tokens) == 1 and first in CHOICES: return ("text", first.lower())
     return calc.key(calc.value(tokens))
-
 def drop_units(tokens: list[str]) -> list[str]:
     r"""Without the known unit after a value: 15 \text{cm}^2, not 10 AM; or the currency before it."""
-    if tokens and tokens[0] in CURRENCIES: tokens = tokens[1 + (tokens[1:2] == ["."]) :]
+    if tokens and tokens[0].strip('"') in MONEY: tokens = tokens[1 + (tokens[1:2] == ["."]) :]
+    if tokens[-1:] == ["\\sec"]: tokens = [*tokens[:-1], '"sec']
     first = next((i for i, token in enumerate(tokens) if token[0] == '"'), 0)
     unit = " ".join(tokens[first:]).replace("ordered pair", "tuple")
     if not first or not UNIT.fullmatch(unit): return tokens
     words = re.findall("[a-z]+", unit)
-    known = all({word, word.removesuffix("s"), word.removesuffix("es")} & (UNITS | NOUNS) for word in words)
-    counted = words[-1] not in UNITS and any(map(is_name, tokens[:first]))  # k integer
+    units = UNITS | MONEY | NOUNS
+    known = all({word, word.removesuffix("s"), word.removesuffix("es")} & units for word in words)
+    counted = words[-1] not in UNITS | MONEY and any(map(is_name, tokens[:first]))  # k integer
     known = known and words[0] not in NEVER_FIRST and words[-1] not in NEVER_LAST and not counted
     return tokens[:first] if known else tokens
 def is_word(tokens: list[str]) -> bool:
@@ -389,8 +374,7 @@ def read_based(digits: str, base: int):
 
 # --------------------------------------------------------------------------------------- Sets of real numbers
 # A list of pairs of cuts. The cut (x, 0) lies just before x, (x, 1) just after it: [a,b) is (a,0), (b,0), and
-# the point a is (a,0), (a,1). So open ends, closed ends and single points need no cases of their own.
-
+# the point a is (a,0), (a,1). So neither open or closed ends nor points need cases of their own.
 INFINITY = float("inf")  # compares with fractions
 LINE = ((-INFINITY, 1), (INFINITY, 0))
 def cuts(value) -> list:
@@ -402,7 +386,6 @@ def cuts(value) -> list:
     refuse(not all(isinstance(point, Fraction) for point in points), "not a set of real numbers")
     return [((point, 0), (point, 1)) for point in points]
 def merge(pairs: list) -> list:
-    """The same set in disjoint pairs, in order."""
     merged = []
     for low, high in sorted(pair for pair in pairs if pair[0] < pair[1]):
         if merged and low <= merged[-1][1]: merged[-1] = merged[-1][0], max(high, merged[-1][1])
@@ -425,13 +408,12 @@ SET_OPERATIONS = {"\\cup": operator.add, "\\cap": intersection, "\\setminus": wi
 
 # -------------------------------------------------------------------------- Points: where values are compared
 # Two formulas are one if they agree at all points: six near ones tell all that is analytic apart, the others
-# all that bends (bars, roots, inverse functions, floors, a sign that turns with an integer). They lie between
-# small integers and beyond, on both sides of 0, with all residues modulo 12, from FAR on where only exact
-# values count. Letters are seldom negative together: |x| is not x, yet \sqrt{ab} is \sqrt a\sqrt b.
+# what bends (bars, roots, inverse functions, floors, a sign that turns with an integer). Those lie between
+# small integers and beyond, on both sides of 0, with all residues modulo 12; from FAR on only exact values
+# count. Letters are seldom negative together: |x| is not x, yet \sqrt{ab} is \sqrt a\sqrt b.
 NEAR, FAR, LAST, POINTS = 6, 19, 28, 32  # near, middle and far points; the last are very far
 INTEGERS = {name: shift for shift, name in enumerate("klmnN")}
 SIZES = *(13 + 7 * i % 12 for i in range(12)), 1000, *range(3, 12), 99, 5000, 12345, 10**5
-ROWS = tuple(map(Fraction, range(POINTS)))
 RING = (17, 12, 20, 15, 11, 22)  # what integers run through nearby, each from its own start
 DISTANCES = (*range(10), 12, 15, 20), (150, 1000, 12345, 10**6)  # of real letters: in the middle, far out
 @lru_cache(maxsize=1 << 15)
@@ -456,7 +438,6 @@ def turn(name: str, j: int) -> int:
 def draw(seed: str, j: int) -> Fraction:
     """A number for a letter or value: below 1, below 4, below 1, ..., from the seventh on below 1."""
     return Fraction(1 + zlib.crc32(f"{seed}/{j}".encode()) % 1999, 512 if j % 2 and j < NEAR else 2048)
-
 class Far(tuple):
     """Values beyond the near ones: what is undefined or not known there (...) may be anything."""
     def __hash__(self): return 0
@@ -464,11 +445,10 @@ class Far(tuple):
 
 # --------------------------------------------------------------------------------------------- The calculator
 # Recursive descent. A value is a tuple: one number, or one for each point where the variables are tried.
-
 class Calculator:
     """The parser that calculates the formulas of one answer at its points, and counts the work."""
     def __init__(self, tokens: list[str]):
-        self.tokens, self.functions, self.work = tokens, applied(tokens), MAX_WORK
+        self.tokens, self.functions, self.work = tokens, applied(tokens) | CHOOSING.keys(), MAX_WORK
         names = {token for token in tokens if is_name(token)}
         self.points = {name: tuple(place(name, j) for j in range(POINTS)) for name in names - self.functions}
         self.everywhere = "i" in tokens or INTEGERS.keys() >= names  # complex points count as well
@@ -478,7 +458,7 @@ class Calculator:
             drawn = draw(f"{name}({','.join(map(spell, point))})", int(j))
             return drawn if not sign or turn(sign, int(j)) else -drawn
         value.cost = 30
-        return self.each(value, ROWS, *arguments)
+        return self.each(value, tuple(map(Fraction, range(POINTS))), *arguments)
     def spend(self, work: int):
         self.work -= work
         refuse(self.work < 0, "too much work")
@@ -496,7 +476,7 @@ class Calculator:
         cheap = f in CHEAP or f is power and exact and is_integer(arguments[1])
         self.spend((4 if exact else 40) if cheap else getattr(f, "cost", 150))
         try: result = f(*arguments)
-        except (ZeroDivisionError, ValueError, Refused) as error:  # mpmath's poles are ValueErrors
+        except (ZeroDivisionError, ValueError, TypeError, Refused) as error:  # mpmath's poles are ValueErrors
             if j >= NEAR: return ...
             if isinstance(error, Refused): raise
             return None
@@ -510,13 +490,11 @@ class Calculator:
         return result
     def peek(self) -> str: return self.rest[self.at] if self.at < len(self.rest) else ""
     def take(self, *expected: str) -> str:
-        """The next token. An empty `expected` takes any; otherwise the token must be among them."""
         token = self.peek()
         refuse(not token or expected and token not in expected, "another token was expected")
         self.at += 1
         return token
     def signed(self, parse):
-        """What `parse` finds after any signs."""
         negative = False
         while self.peek() in ("+", "-"): negative ^= self.take() == "-"
         value = parse()
@@ -578,6 +556,7 @@ class Calculator:
         result = self.sum()
         self.take(PAIRS[opening])
         self.in_bars = outer
+        if opening == "\\lVert": return self.unknown("norm", [result])
         return self.each(ROUNDED[opening], result) if opening in ROUNDED else result
     def function(self, name: str):
         scripts = {"_": None, "^": None}
@@ -592,7 +571,7 @@ class Calculator:
         value = self.signed(self.atom if bracketed else lambda: self.product(implicit_only=True))
         self.in_angle = outer
         known, arguments = (BASED[name], [base, value]) if base else (FUNCTIONS[name], [value])
-        value = self.each(known, *arguments) if known else self.unknown(name, arguments)
+        value = self.each(known, *arguments)
         return self.each(power, value, exponent) if exponent else value
     def application(self, name: str):
         """A name and its arguments: f(2), B(2,3), E[X], f^{-1}(x)."""
@@ -601,12 +580,13 @@ class Calculator:
             self.take()
             self.exponent()
         script = "".join(token for token in self.rest[start : self.at] if token not in "{}")
-        opening, arguments = self.take("(", "["), [self.sum()]
+        opening, arguments = self.take("(", "[", "\\{"), [self.sum()]
         while self.peek() in (",", ";"):
             self.take()
             arguments.append(self.sum())
         self.take(PAIRS[opening])
-        return self.unknown(name + script, arguments, name)
+        known = KNOWN.get(name + script)
+        return self.each(known, *arguments) if known else self.unknown(name + script, arguments, name)
     def ratio(self, left: list[str], right: list[str], directed: bool = False):
         """Left minus right, up to a constant factor: its first value that counts and is not 0."""
         vector = self.each(add, self.value(left), self.each(operator.neg, self.value(right)))
@@ -633,7 +613,6 @@ class Calculator:
         real = [v for v in vector[:NEAR] if v is not None and not isinstance(v, mp.mpc)]
         return len(real) >= (1 if len(vector) == 1 else 3) and not self.everywhere
 def spell(z) -> str:
-    """A number as a text that is quick to write however long it is."""
     parts = [z] if isinstance(z, Fraction) else [number_key(rational(part)) for part in (z.real, z.imag)]
     return "i".join(f"{part.numerator:x}/{part.denominator:x}" for part in parts)
 def letter(name: str) -> str: return re.split("[_'~]", name)[0]
@@ -642,7 +621,6 @@ def is_name(token: str) -> bool:
     r"""A variable: x, x_1, f', \theta, \hat x. The constants e and i are none."""
     base = letter(token)
     return token not in CONSTANTS and (base in GREEK or len(base) == 1 and base.isascii() and base.isalpha())
-
 def applied(tokens: list[str]) -> set[str]:
     """The names that are functions in this answer: they stand before brackets only, and once not as a plain
     factor. One that also stands alone, as in n(n+1), is a factor; so is a usual one before a sum: a(b+c)."""
@@ -673,9 +651,9 @@ def noncommuting(tokens: list[str]) -> bool:
     text = " ".join(token for token in tokens if token not in "{}")
     digits = re.findall("[1-9]", text) if CYCLES.fullmatch(text) else []
     if TURNED.search(text) or len({*digits}) < len(digits): return True
-    pairs = {(a, b) for a, b in zip(tokens, tokens[1:]) if a in CAPITALS and b in CAPITALS and a != b}
-    inverted = len(CAPITALS.intersection(tokens)) > 1 and INVERTED.search(" ".join(tokens))
-    return bool(inverted) or any((b, a) in pairs for a, b in pairs)
+    if len(CAPITALS.intersection(tokens)) > 1 and INVERTED.search(text): return True
+    pairs = {(a, b) for a, b in zip(tokens, tokens[1:]) if CAPITALS >= {a, b} and a != b}
+    return any((b, a) in pairs for a, b in pairs)
 
 # ---------------------------------------------------------------------------------------------------- Numbers
 # Fraction while exact, then mpf, or mpc when complex. No mpf is a simple fraction, and no mpc is real.
@@ -756,9 +734,24 @@ def smooth(f, limit: int, small: int = -128):
 def wave(f):
     """sin or cos: beside 1, 2^-512 is rounding noise: tan 90 degrees must find a zero to divide by."""
     return smooth(lambda z: value if mp.mag(value := f(z)) > -BITS // 2 else mp.zero, 64)
+def special(f, high: int, low=None):
+    """A real function of mpmath's where it is neither slow nor flat: erf(100) would be 1."""
+    def calculate(z):
+        z = within(z, -64, 64)
+        refuse(isinstance(z, mp.mpc) or not (-high if low is None else low) <= z <= high, "out of bounds")
+        return settle(f(z))
+    calculate.cost = 2000
+    return calculate
+def polylogarithm(order, z):
+    refuse(not is_integer(order) or not 2 <= order <= 9, "order out of bounds")
+    return special(partial(mp.polylog, int(order)), 1)(z)
+polylogarithm.cost = 19_000
+def whole(z) -> int:
+    refuse(not is_integer(z), "not an integer")
+    return z.numerator
 def zeta(s):
-    refuse(not is_integer(s) or abs(s) > 100, "slow at a fraction, and flat at a large number")
-    return settle(mp.zeta(int(s)))
+    refuse(abs(s) > 100, "flat")
+    return settle(mp.zeta(whole(s)))
 def floor(x):
     if isinstance(x, mp.mpc): raise ZeroDivisionError
     refuse(not isinstance(x, Fraction) and mp.mag(x) > BITS // 2, "too large to round")
@@ -767,17 +760,16 @@ def factorial(x):
     """x!, by the gamma function where x is not an integer."""
     refuse(isinstance(x, mp.mpc) or abs(x) > 3000, "factorial too large")
     if not is_integer(x): return settle(mp.gamma(within(x, -128, 12) + 1))
-    if x < 0: raise ZeroDivisionError
-    return bounded(Fraction(math.factorial(x.numerator)))
+    return bounded(Fraction(math.factorial(int(x))))  # of a negative one: a ValueError, as a pole is
 def gamma(x): return factorial(add(x, -ONE))
 factorial.cost = gamma.cost = 350
 def double_factorial(x):
-    refuse(not is_integer(x) or not -1 <= x <= 3000, "double factorial of this")
-    return bounded(Fraction(math.prod(range(int(x), 0, -2))))
+    refuse(not -1 <= whole(x) <= 3000, "double factorial of this")
+    return bounded(Fraction(math.prod(range(whole(x), 0, -2))))
 def binomial(n, k):
     """n over k: a polynomial in n where that is no integer."""
-    refuse(not isinstance(n, Fraction) or not is_integer(k) or k < 0, "binomial of this")
-    k = k.numerator
+    refuse(not isinstance(n, Fraction) or whole(k) < 0, "binomial of this")
+    k = whole(k)
     small = is_integer(n) and n >= 0 and min(k, n - k) * n.numerator.bit_length() <= MAX_BITS
     if small: return Fraction(math.comb(n.numerator, k))
     refuse(k > 30, "binomial too large")
@@ -785,7 +777,6 @@ def binomial(n, k):
 
 # ----------------------------------------------------------------------------------------------------- Tokens
 # A number "12.5", a name "x_1" or "x~hat", a command "\\frac", a word '"inches', or a character.
-
 def tokenize(answer: str) -> list[str]:
     """The tokens of an answer, without noise (spaces, sizes, dollars), in one spelling."""
     text = answer if answer.isascii() else spell_unicode(answer)
@@ -833,16 +824,18 @@ def tokenize(answer: str) -> list[str]:
     if len(tokens) > 2 and tokens[0] == "\\{" and "\\begin" in tokens[1] and "\\end" in tokens[-1]:
         tokens[:2], tokens[-1] = ["\\begin{cases}"], "\\end{cases}"  # \left\{ ... \right.
     return rewrite(tokens)
-
 def rewrite(tokens: list[str]) -> list[str]:
     """Tokens that only together are what they look like, as one. A token a line, for the patterns."""
     if len(tokens) < 3: return tokens
     text = "".join(token + "\n" for token in tokens)
+    text = SCRIPT.sub(r"\1\2", text)
+    text = re.sub(r"^,\n(\\(?:and|or)\n)", r"\1", text, flags=re.M)  # 1, 2, and 3
     text = CHOSEN.sub(choose, text)
     if DERIVATIVE.search(text): text = OPERATOR.sub(r"\\operator\n", DIFFERENTIAL.sub(r"\1~\2\3\n", text))
     if VECTOR.search(text):
         text = text.replace("\\times\n", "\\cross\n").replace("\\cdot\n", "\\inner\n")  # no calculator's
     text = SPACE.sub(r"\1~1\n", text)  # S^1 x S^1 is not S^2
+    text = MODULUS.sub(r"\1", text)  # 1 (mod 4)
     text = IN_INTEGERS.sub("", text)  # x = n pi, n in Z
     if len(re.findall("^[abABcCK]$", text, re.M)) == 1: text = CONSTANT.sub("C~\n", text)
     if WAVE.search(text): text = re.sub(r"^c(_\d)\n", r"C\1\n", text, flags=re.M)
@@ -859,14 +852,12 @@ def spell_unicode(answer: str) -> str:
 def read_words(words: str) -> list[str]:
     r"""\text{...}: "and" and "or" separate; e, i and functions are themselves; all else is one word."""
     words = re.sub(r"[\s~]+|\\[ ,;:!]", " ", words).strip(" $\\")
-    words = re.sub(r"^\(([a-z ]{2,})\)$", r"\1", words)  # 180 \text{ (days)}
     words = words.replace("per cent", "percent").replace("\\cdot ", "*")
     words = words if words in (",", ";") else words.strip(" ,;").removesuffix(".")
     if "\\" + words in FUNCTIONS: return ["\\" + words]
     if words.lower() in WORDS: return WORDS[words.lower()].split()
     plain = words in ("e", "i", ",", ";") or re.fullmatch("[0-9]+", words)
     return [words] if plain else ['"' + words.lower()] if words else []
-
 def read_run(run: str, before: str, after: str, tokens: list[str]) -> list[str]:
     """Letters outside \\text: a function, a separator, a word, a unit, or a product: `ab`, `abc`, 2xyz."""
     letters = sorted(run.lower())
@@ -878,7 +869,7 @@ def read_run(run: str, before: str, after: str, tokens: list[str]) -> list[str]:
     if tokens[-1:] == ["\\angle"] and run.isupper(): return list(run)
     if run in ("dx", "dy", "dt"): return ["d~" + run[1]]  # dy/dx is not y/x
     follows = tokens and (tokens[-1][0].isdigit() or tokens[-1] in (")", "]", "}", "\\pi"))
-    unit = follows and run in SHORT_UNITS or '"' + run.lower() in CURRENCIES and run[0].isupper()
+    unit = follows and run in SHORT_UNITS or run.lower() in MONEY and run[0].isupper()
     return ['"' + run.lower()] if alone and (not neighbours or unit or run.lower() == "no") else list(run)
 
 # --------------------------------------------------------------------------------------------- Tables: tokens
@@ -932,6 +923,10 @@ PLAIN = str.maketrans(RAISED + LOWERED, "0123456789+-n0123456789")
 METRES = re.compile(r"^([0-9.,\s]*[0-9]\s*)([a-z]{1,2})[²³]$")
 SPELLINGS = (
     ("**", r"\*\*", "^"), ("!=", r"(?<=\s)!=", r"\\ne "), (" x ", r"(?<=[0-9]) x (?=10\^)", r"\\times "),
+    (")", r"(?<![_^])([0-9]\s+|\\text\{\s*)\(([a-z ]{3,})\)(?=\}?$)", r"\1\2"),  # 180 (days)
+    ("", r"\\(?:\||Vert)(.*?)\\(?:\||Vert)", r"\\lVert \1\\rVert "),
+    ("\\int^", r"\\int\^(\{[^{}]*\}|.)_(\{[^{}]*\}|.)", r"\\int_\2^\1"),
+    ("{cases}", r",?\s*&\s*(?:\\text\s*\{\s*(?:if|for)\s*\})?", "& "),
     ("isin", r"(?<![A-Za-z\\])isin(?![A-Za-z])", r"i\\sin "),
     ("\\Omega", r"(?<=[0-9])((?:\s|\\[ ,;]){0,9})\\Omega$", r"\\text{ohm}"),
     ("/", r"(?<=[0-9]\s)((?:cm|k?m|ft|mi)/(?:h|s|min)(?:\^[23])?)$", r"\\text{\1}"),
@@ -954,10 +949,9 @@ WORDS = {text: reading for reading, texts in {
                 "the set of all real numbers,set of all real numbers"}.items() for text in texts.split(",")}
 
 # ----------------------------------------------------------------------------------- Tables: shapes and words
-DIGITS = {*"0123456789"}
-CAPITALS, SMALL = {*"ABCDEFGHIJKLMNOPQRSTUVWXYZ"}, {*"abcdfghjklmnopqrstuvwxyz"}
-INVERTED = re.compile(
-    r"(?<!\S)(?:[A-Z]|[A-Z] [A-Z] \)) \^ (?:\{ )?(?:- 1|T)(?!\S)|[NSEW] \S+ \\degree [NSEW]")
+DIGITS, CAPITALS = {*"0123456789"}, {*"ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+SMALL = {*"abcdfghjklmnopqrstuvwxyz"}
+INVERTED = re.compile(r"(?<!\S)(?:[A-Z]|[A-Z] [A-Z] \)) \^ (?:- 1|T)(?!\S)|[NSEW] \S+ \\degree [NSEW]")
 TURNED = re.compile(r"(?<!\S)(?:[a-df-zA-DF-Z]|\\[a-z]+) \^ (?:T|\\top|\\intercal)(?!\S)"
                     r"|(?<!\S)([a-z]) (?:[a-z] (?:\^ - 1 )?){1,6}\1 \^ - 1"
                     r"|(?<!\S)([a-z]) \^ - 1 (?:[a-z] (?:\^ - 1 )?){1,6}\2(?! \^| ?\S*_)")
@@ -969,16 +963,15 @@ WEIGHTS = {**dict.fromkeys("( [ { \\{ \\langle \\lfloor \\lceil \\lvert \\lVert"
 ALIGNMENTS = {f"\\begin{{{name}}}" for name in ("aligned", "align", "split", "eqnarray")}
 COLUMNS = ALIGNMENTS | {f"\\begin{{{name}}}" for name in ("array", "cases", "gathered", "gather", "equation")}
 NO_ANSWERS = {"", *re.split(r",\s*", """n/a,n.a,nan,null,notfound,not found,not available,not applicable,tbd,
-    not provided,no answer,no answer provided,no answer found,answer not found,answer not provided,unknown,
-    todo,no final answer,see solution,see above,see below,see explanation,see proof,to be proved,proved,prove,
-    missing,proven,q.e.d,qed,omitted,none,as required,as desired,as claimed,proved above,shown above,
+    not provided,unknown,todo,missing,q.e.d,qed,omitted,none,as required,as desired,as claimed,shown above,
     \\blacksquare,\\square,\\Box,\\qed""")}
 PHRASE = re.compile(r"(?:none|all|both|neither|no|not|does|do|cannot|infinitely|only)( \S+){1,4}$", re.I)
-ARGUMENT = re.compile(r"\b(?:we|let|thus|hence|therefore|because|since|follows|shows|proof|proved|see)\b")
+ARGUMENT = re.compile(r"\b(?:we|let|thus|hence|therefore|because|since|so|then|now|note|answer|gives?|giving"
+                      r"|follows|shows|obtain|using|proof|prove|proved|proven|see)\b")
 DICTIONARY = re.compile(r"""[\[(\s]*\{\s*(?:['"].*['"]\s*:|\d+:\s)""", re.S)
 GREEK = {"\\" + name for name in """alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta kappa
-    lambda mu nu xi rho sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell
-    """.split()}
+    lambda mu nu xi rho sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega
+    ell""".split()}
 # Letters that are factors before a sum, as in a(b+c). Others are functions there, and all are in y(2), y(x).
 USUAL_FACTORS = {*"abcdjklmnopqrstvwxyzABCDKLMNRV"} | {"\\" + name for name in """alpha beta gamma epsilon
     varepsilon theta vartheta kappa lambda mu nu xi rho sigma omega""".split()}
@@ -991,20 +984,22 @@ LABEL = re.compile(rf'''{NAME}(?:{ARGUMENTS})?|\( {NAME}(?: , {NAME})+ \)|"[a-z 
     |(?:m[ ])?\\angle(?: [A-Z]){{1,3}}|(?:\||\\lvert) (?:{SEGMENT}|\S+~vec|z) (?:\||\\rvert)|\\lim_\S+ .+
     |\\(?:sin|cos|tan|cot) (?:\\angle )?{NAME}(?: [A-Z]){{0,2}}|(?:P|E|\\Pr|"var) [(\[] [^()\[\]]+ [)\]]
     |\\frac (?:{SEGMENT} {SEGMENT}|\S+[_~]\S+ \S+[_~]\S+)|{NAME} : {NAME}'''.replace("\n    ", ""))
+SCRIPT = re.compile(r"^([_^]\n|\\mathbb\n)\{\n(\D.*\n|\d\n)\}\n", re.M)  # x^{2} is x^2
 CHOSEN = re.compile(r"^[CAP]_(\d+)\n\^\n(?:\{\n)?(\d+)\n(?:\}\n)?", re.M)
-DIFFERENTIAL = re.compile(rf"^(d|\\Delta)\n(?:\^\n(?:\{{\n)?(\d)\n(?:\}}\n)?)?({NAME})\n", re.M)
+DIFFERENTIAL = re.compile(rf"^(d|\\Delta)\n(?:\^\n(\d)\n)?({NAME})\n", re.M)
 DERIVATIVE = re.compile(rf"^(d|\\Delta)(?:~\S+)?\n(?:.*\n){{0,8}}?(?:\}}\n\{{|/)\n\1(?:\n{NAME}|~)", re.M)
-OPERATOR = re.compile(r"^d\n(?:\^\n(?:\{\n)?\d\n(?:\}\n)?)?(?=\}\n\{|/\n)", re.M)
+OPERATOR = re.compile(r"^d\n(?:\^\n\d\n)?(?=\}\n\{|/\n)", re.M)
 VECTOR = re.compile(r"~(?:vec|hat)\S*\n")
-SPACE = re.compile(r"^([A-Z])\n\^\n(?:\{\n)?1\n(?:\}\n)?", re.M)
-IN_INTEGERS = re.compile(r",\n([klmnN])\n\\in\n\\mathbb\n(?:\{\n)?Z\n(?:\}\n)?\Z")
+SPACE = re.compile(r"^([A-Z])\n\^\n1\n", re.M)
+MODULUS = re.compile(r"^\(\n(\\mod\n(?:.+\n)+?)\)\n", re.M)
+IN_INTEGERS = re.compile(r",\n([klmnN])\n\\in\n\\mathbb\nZ\n\Z")
 CONSTANT = re.compile(r"(?<=\n\+\n)[cCK]\n\Z")
 WAVE = re.compile(r"^(?:e\n\^|\\(?:sin|cos|exp|ln)\n)", re.M)
 RELATIONS = ("=", "\\in", "\\equiv", *FLIPPED)
 UNIT = re.compile(r'"[a-z]+\.?(?:\^?[23])?(?:(?: ?[/.*-] ?| )"?[a-z]+\.?(?:\^?[23])?){0,3}'
-                  r'(?: \^ (?:- )?[0-9]| \^ \{ (?:- )?[0-9] \})?')
+                  r'(?: \^ (?:[0-9]|\{ - [0-9] \}))?')
+MONEY = {*"usd eur gbp inr jpy cny rmb cad aud us rs".split()}
 SHORT_UNITS = {*"cm mm km kg mg ml ft hr".split()}  # other pairs of letters after a value are products
-CURRENCIES = {'"' + name for name in "usd eur gbp inr jpy cny rmb cad aud us rs".split()}
 NEVER_FIRST = {*"squared cubed per old total".split()}
 NEVER_LAST = {*"n per square cubic sq cu distinct different ordered real unique possible".split()}
 UNITS = {*"""m g s h l j v c f km cm mm nm um kg mg lb oz ml dl cl ft in yd mi hr min ms kmh kph mph rpm hz
@@ -1012,17 +1007,17 @@ UNITS = {*"""m g s h l j v c f km cm mm nm um kg mg lb oz ml dl cl ft in yd mi h
     kilometer millimetre centimetre metre kilometre mile foot feet inch yard acre hectare pct percentage point
     milligram gram kilogram ton tonne pound ounce liter litre milliliter gallon quart pint cup second sec
     minute hour day week month year decade degree radian celsius fahrenheit kelvin newton joule watt volt amp
-    ampere ohm hertz pascal coulomb mole calorie knot percent dollar cent euro rupee yuan yen peso usd eur gbp
-    inr jpy cny rmb cad aud rs us square cubic squared cubed unit step per people person student child
-    children player team worker old apple orange book marble ball coin card ticket candy candies box page word
-    letter solution root value way outcome possibility possibilities arrangement permutation combination
-    choice path game round move time side edge vertex vertices face diagonal triangle piece item object
-    element subset group row column light n""".split()}
+    ampere ohm hertz pascal coulomb mole calorie knot percent dollar cent euro rupee yuan yen peso square
+    cubic squared cubed unit step per column people person student child children player team worker old apple
+    orange book marble ball coin card ticket candy candies box page word letter solution root value way
+    outcome possibility possibilities arrangement permutation combination choice path game round move time
+    side edge vertex vertices face diagonal triangle piece item object element subset group row light n
+   """.split()}
 NOUNS = {*"""integer number value term digit divisor factor multiple prime function set tuple triple quadruple
     cube shot distinct different ordered real unique possible""".split()}
 
 # ------------------------------------------------------------------------------------- Tables: the calculator
-PAIRS = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "|": "|", "\\lvert": "\\rvert",
+PAIRS = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "|": "|", "\\lvert": "\\rvert", "\\lVert": "\\rVert",
          "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
 ROUNDED = {**dict.fromkeys(("|", "\\lvert", "\\abs"), lambda z: settle(abs(z))),
            **dict.fromkeys(("\\lfloor", "\\floor"), floor),
@@ -1030,21 +1025,26 @@ ROUNDED = {**dict.fromkeys(("|", "\\lvert", "\\abs"), lambda z: settle(abs(z))),
 ONE, MINUS_ONE, CHEAP = Fraction(1), (Fraction(-1),), (add, operator.neg, multiply, divide)
 CONSTANTS = {"\\pi": mp.mpf(mp.pi), "e": mp.mpf(mp.e), "i": mp.mpc(0, 1)}
 DEGREE = divide(CONSTANTS["\\pi"], Fraction(180))
-SIN, COS, SINH, COSH = wave(mp.sin), wave(mp.cos), wave(mp.sinh), smooth(mp.cosh, 64)
-LOG = smooth(mp.log, MAX_MAGNITUDE, -MAX_MAGNITUDE)
+SIN, COS, LOG = wave(mp.sin), wave(mp.cos), smooth(mp.log, MAX_MAGNITUDE, -MAX_MAGNITUDE)
 INVERSES = {"\\" + name: "\\arc" + name for name in "sin cos tan cot sec csc sinh cosh tanh".split()}
 FUNCTIONS = {"\\" + name: f for names, f in {
     "sin": SIN, "cos": COS, "tan": lambda z: divide(SIN(z), COS(z)), "cot": lambda z: divide(COS(z), SIN(z)),
     "sec": lambda z: divide(ONE, COS(z)), "csc cosec": lambda z: divide(ONE, SIN(z)), "ln log": LOG,
-    "cis": lambda z: add(COS(z), multiply(CONSTANTS["i"], SIN(z))),
-    "sinh": SINH, "cosh": COSH, "tanh": smooth(mp.tanh, 6), "coth": smooth(mp.coth, 6),
-    "lg": lambda z: divide(LOG(z), LOG(Fraction(10))), "erf erfc Si Ci Ei li Li": None,  # as unknown as an f
-    "Gamma": gamma, "zeta": zeta, "exp": lambda z: power(CONSTANTS["e"], z),
+    "cis": lambda z: add(COS(z), multiply(CONSTANTS["i"], SIN(z))), "sinh": wave(mp.sinh),
+    "cosh": smooth(mp.cosh, 64), "tanh": smooth(mp.tanh, 6), "coth": smooth(mp.coth, 6),
+    "lg": lambda z: divide(LOG(z), LOG(Fraction(10))), "exp": lambda z: power(CONSTANTS["e"], z),
+    "erf": special(mp.erf, 8), "erfc": special(mp.erfc, 8), "Si": special(mp.si, 64),
+    "Ei": special(mp.ei, 64), "Ci": special(mp.ci, 64, 0), "li": special(mp.li, 2**64, 0),
+    "Li": partial(polylogarithm, None), "Gamma": gamma, "zeta": zeta,
 }.items() for name in names.split()} | {name: ROUNDED[name] for name in ("\\abs", "\\floor", "\\ceil")}
-BASED = {"\\log": lambda base, z: divide(LOG(z), LOG(base)), "\\Li": None}
+BASED = {"\\log": lambda base, z: divide(LOG(z), LOG(base)), "\\Li": polylogarithm}
+CHOOSING = {"\\max": max, "\\min": min, "\\gcd": lambda *z: Fraction(math.gcd(*map(whole, z))),
+            "\\lcm": lambda *z: Fraction(math.lcm(*map(whole, z)))}
+KNOWN = {"\\psi": special(mp.digamma, 999), **dict.fromkeys(("W", "W_0"), special(mp.lambertw, 2**64, -0.36)),
+         **{f"J_{n}": special(partial(mp.besselj, n), 16) for n in range(10)}, **CHOOSING}
 ANGULAR = {*r"\sin \cos \tan \cot \sec \csc \cis".split()}  # where 30° is pi/6; elsewhere it is 30
 FUNCTIONS |= {name.replace("\\arc", prefix): smooth(getattr(mp, name.replace("\\arc", "a").strip("\\")), 64)
               for name in (*INVERSES.values(), "\\sech", "\\csch") for prefix in ("\\a", "\\ar", "\\arc")}
 FACTORIALS = {"!": factorial, "!!": double_factorial}
 FRACTIONS, OVER = {"\\frac": divide, "\\binom": binomial}, {"\\over": divide, "\\choose": binomial}
-FACTORS = {*CONSTANTS, *FUNCTIONS, *PAIRS, *FRACTIONS, "\\sqrt"} - {"|", "\\{"}
+FACTORS = {*CONSTANTS, *FUNCTIONS, *CHOOSING, *PAIRS, *FRACTIONS, "\\sqrt"} - {"|", "\\{"}
