@@ -1067,7 +1067,8 @@ def micro_batches(prompts, responses, device, config):
 def as_memory_allows(gradient, model, optimizer, config):
     """gradient(), on a GPU with 65,536 tokens at a time at first; where memory runs out, anew and from then
     on with half as many. Several processes meet in each pass, so the others would wait: there it fails."""
-    alone = WORLD == 1 and hasattr(model, "reset_iter_state") >= isinstance(model, FSDPModule)  # torch 2.13
+    begins_anew = not isinstance(model, FSDPModule) or hasattr(model, "reset_iter_state")  # from torch 2.13
+    alone = WORLD == 1 and begins_anew
     if alone and model.device.type not in SHARED_MEMORY:
         config.micro_batch_tokens = config.micro_batch_tokens or 65536
     try:
@@ -1510,7 +1511,11 @@ def clip_gradient(model, optimizer, most):
     sums = getattr(optimizer, "sums", {})  # of BF16AdamW: they become the gradients
     for p in [*sums]:
         p.grad = sums.pop(p)
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), most)
+    return of_all(torch.nn.utils.clip_grad_norm_(model.parameters(), most))
+
+
+def of_all(norm):
+    """A norm of weights or gradients that may be split over the processes."""
     return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
@@ -1825,8 +1830,7 @@ def save(run, step, config, name="checkpoint"):
     model, weights, moments = run.policy.model, None, None
     if sys.exc_info()[0] and (WORLD > 1 or config.updates > 1):
         return  # an error: the others may never come to this meeting, or some of the K updates are made
-    norm = torch.nn.utils.get_total_norm([*model.parameters()])
-    if not torch.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm):
+    if not torch.isfinite(of_all(torch.nn.utils.get_total_norm([*model.parameters()]))):
         fail(f"The weights are no longer finite after step {step}, so not saved; --resume with a lower --lr.")
     whole = sharded_state.StateDictOptions(full_state_dict=True, cpu_offload=True)  # on the first process
     if isinstance(model, FSDPModule):

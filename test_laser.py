@@ -1015,7 +1015,7 @@ def tapes(monkeypatch):
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 0.0])
 def test_replayed__steps_are_the_usual_ones_in_stages_where_rows_leave_and_memory_runs_out(model, temperature, tapes, monkeypatch):
-    u, step, found, calls = laser.uniforms(32, 40, "test", 0), laser.advance, [], itertools.count()
+    u, step, found = laser.uniforms(32, 40, "test", 0), laser.advance, []
 
     def small(model, cache, *inputs):
         if len(inputs[0]) > 8 and cache.used > 12:
@@ -1786,7 +1786,7 @@ def test_score_file__of_given_responses_is_what_was_read_when_they_were_drawn(fi
 
 def test_score_file__supplies_the_end_that_the_policy_would_write_once(finished, tmp_path):
     """Of two tokens that end, the model finds `=` likelier after a sum: it is supplied, unless the response has it, or another."""
-    model, rows, graded = finished[0] / "checkpoint", [], []
+    model, graded = finished[0] / "checkpoint", []
     comma, equals = (laser.character_tokenizer()(x)["input_ids"][0] for x in ",=")
     for more in ({"response": "4+5"}, {"response": "4+5="}, {"response": "4+5", "last_token": equals}, {"response": "4+5", "last_token": comma}):
         command = ["--score", table(tmp_path / "r.jsonl", [{"problem": "4 5 2 1:9=", **more}]), "--out", tmp_path / f"{len(graded)}.jsonl"]
