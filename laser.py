@@ -12,12 +12,12 @@ otherwise never uses.
                                                       # within the G solutions of a problem
         L_policy     = -mean(min(ratio * A, clip(ratio, 1 - ε_low, 1 + ε_high) * A))  # ratio = π / π_old
         L_self       = mean(w * (self_rewards - rewards)**2)        # w: right and wrong weigh the same
-        descend(L_policy + alpha * L_self)            # `schedule`: at first both 0, then alpha alone
+        descend(L_policy + alpha * L_self)            # `schedule`: at first α = τ = 0, then τ = 0
     at test time: the answer with the largest sum of clip(self_rewards, 0, 1) over the solutions that give it
 
 x is a problem, y a solution, π the model. L_policy is GRPO (group-relative policy optimisation): tokens of
 solutions better than their group's mean become more likely, the others less; the clip, from PPO, rewards no
-token beyond ε of change from π_old, the probability with which it was sampled. normalise: (r − mean) / std.
+token beyond ε of change from π_old, the policy that sampled it. normalise: (r − mean) / std.
 
     python laser.py                        # a tiny model, from random weights, on a CPU, in 2 to 8 minutes
     python laser.py --model Qwen2.5-7B     # the same code on a GPU
@@ -32,7 +32,6 @@ all equal (usual elsewhere, as their advantage is 0, but L_self learns from them
 """
 import ast
 import contextlib
-import ctypes
 import datetime
 import functools
 import glob
@@ -87,7 +86,7 @@ class Config:
     group_size: int = 8  # G, solutions a problem
     max_response_tokens: int = 8192  # T, tokens after which a solution is cut
     beta: float = 0.1  # β, reward per nat of log π(z_c)
-    alpha: float = 0.1  # α, weight of the self-reward loss; 0 is plain GRPO, with τ = 0, too
+    alpha: float = 0.1  # α, weight of the self-reward loss; 0 is plain GRPO (τ is then 0, too)
     tau: float = 0.1  # τ, weight of the self-reward in the advantage, 0 to 1
     lr: float = 1e-6  # AdamW learning rate
     # the machinery: model and data
@@ -112,7 +111,7 @@ class Config:
     # self-reward
     token: str | None = None  # z_c, a token or its id (None: one that the model never uses)
     c_ref: float | None = None  # mean log π_ref(z_c), nats (None: measured on the starting model)
-    min_std: float = 0.1  # groups whose clipped self-rewards have no larger std take GRPO's advantage
+    min_std: float = 0.1  # a group whose clipped self-rewards have no larger std keeps GRPO's advantage
     reasoning_warmup: int = 200  # first steps without self-reward loss
     self_reward_warmup: int = 200  # following steps with the loss and τ = 0
     balanced: bool = True  # right and wrong solutions weigh the same in the self-reward loss
@@ -149,7 +148,6 @@ class Policy(NamedTuple):
     tokenizer: Any
     eos_ids: list  # any of them ends a solution
     zc: int  # the id of z_c
-    c_ref: float | None  # mean log π_ref(z_c|x,y), nats; None until it is measured
 
 
 class Run(NamedTuple):
@@ -186,7 +184,7 @@ def train(run, config, stop=()):
                 saved = done
     finally:  # also when something has gone wrong: what is done is kept
         bar.close()
-        if done != saved:
+        if done != saved:  # None: nothing is there yet, not even step 0
             save(run, done, config)
         if done < config.steps:
             say(f"stopped after step {done}; continue with --resume", file=sys.stderr)
@@ -198,7 +196,7 @@ def train(run, config, stop=()):
 
 
 def training_step(policy, optimizer, problems, step, config, reference=None):
-    """Sample, verify, grade, update: (figures for metrics.jsonl, each solution's problem, text, r_v, r_s).
+    """Sample, verify, grade, update: (figures for metrics.jsonl, a row of each solution for rollouts.jsonl).
     problems: P rows; the rest is as in `Run`. All processes hold all B solutions and share the work."""
     G, clock = config.group_size, [time.perf_counter()]
 
@@ -217,7 +215,7 @@ def training_step(policy, optimizer, problems, step, config, reference=None):
     clock.append(time.perf_counter())
 
     # 3. The self-rewards: no second pass, as log π(z_c) is known already.
-    ref_logps, ref_logp_zc = None, torch.full_like(rewards, policy.c_ref)  # a constant for all B
+    ref_logps, ref_logp_zc = None, torch.full_like(rewards, config.c_ref)  # a constant for all B
     if reference is not None:
         ref_logps, exact = all_token_logps(reference, prompt_of, responses, policy.zc, config)
         if config.exact_reference:
@@ -239,8 +237,7 @@ def training_step(policy, optimizer, problems, step, config, reference=None):
     losses = update(policy, optimizer, batch, alpha, config)
     clock.append(time.perf_counter())
     figures = step_figures(step + 1, batch, solutions, self_rewards, losses, clock, config)
-    rollouts = list(zip(problem_of, texts, rewards.tolist(), self_rewards.tolist()))
-    return figures, rollouts
+    return figures, rows_of(config.data, problem_of, responses, texts, solutions, rewards, self_rewards)
 
 
 def schedule(step, config):
@@ -300,7 +297,7 @@ def sample(model, prompts, group_size, u, eos_ids, zc, temperature=1.0, on_step=
         eos = torch.tensor(eos_ids)
         tokens = torch.zeros(B, T, dtype=torch.long)
         logps = torch.zeros(B, T)
-        lengths = torch.full((B,), T)
+        lengths = torch.full((B,), T)  # until an EOS sets it
         complete = torch.zeros(B, dtype=torch.bool)
         logp_zc = torch.full((B,), -torch.inf)
         rows = torch.arange(B)  # (R,) the solutions that still run: all of them, at first
@@ -455,7 +452,7 @@ def self_reward_of(logp_zc, c_ref, config):
 
 
 def log_partition(c_ref, beta):
-    """log Z = log(1 + e^c_ref (e^(1/β) − 1)), nats, > 0: only the true verdict's term is tilted.
+    """log Z = log(1 + e^c_ref (e^(1/β) − 1)), nats, > 0: only the true verdict's term is tilted (z_c's).
     With c_ref = −23 (Qwen2.5) and β = 0.1 it is 2e-6. When c_ref + 1/β is near 0, r_s = 1 would ask for more
     probability than there is: the run warns. A small model, with e^-8, needs a β of 0.2 or more."""
     return math.log1p(math.exp(c_ref) * math.expm1(1 / beta))
@@ -469,18 +466,18 @@ def group_advantages(rewards, group_size):
     groups = rewards.float().reshape(-1, group_size)
     mean = groups.mean(1, keepdim=True)
     std = groups.std(1, keepdim=True)
-    return ((groups - mean) / (std + 1e-6)).reshape(-1)
+    differ = (groups != groups[:, :1]).any(1, keepdim=True)  # the mean of equal fractions is rounded
+    return (differ * (groups - mean) / (std + 1e-6)).reshape(-1)
 
 
 def mix_advantages(advantages, self_rewards, complete, group_size, tau, min_std):
     """(1 − τ) A_v + τ A_s, with A_s of the self-rewards clipped to [0, 1] (paper, section 3.4). All (B,).
-    That of a cut solution (complete False) counts as 0. Where a group's std is ≤ min_std, dividing by it
+    A cut solution's (complete False) counts as 0. Where a group's std is ≤ min_std, dividing by it
     would amplify noise: such a group keeps A_v."""
     clipped = torch.where(complete, self_rewards.clamp(0, 1), 0.0)
     std = clipped.reshape(-1, group_size).std(1)
     told_apart = (std > min_std).repeat_interleave(group_size)
-    of_self = group_advantages(clipped, group_size)
-    mixed = (1 - tau) * advantages + tau * of_self
+    mixed = (1 - tau) * advantages + tau * group_advantages(clipped, group_size)
     return torch.where(told_apart, mixed, advantages)
 
 
@@ -513,7 +510,7 @@ def class_weights(rewards, complete, balanced=True):
 def self_reward_loss(self_rewards, rewards, weights, total):
     """1/(N_c+N_i) Σ w (r_s − r_v)² of complete solutions, unclipped r_s, all (B,) (paper, eq. 10): scalar.
     weights: `class_weights` over the whole step, 0 where cut; total: N_c + N_i of the whole step."""
-    error = torch.where(weights > 0, self_rewards - rewards, 0.0)  # where cut it is inf, and 0 · inf is nan
+    error = torch.where(weights > 0, self_rewards - rewards, 0.0)  # −inf where cut; 0 · inf is nan
     return (weights * error**2).sum() / total
 
 
@@ -570,7 +567,7 @@ def update(policy, optimizer, batch, alpha, config):
     regression = config.self_loss == "mse"
     self_loss = self_reward_loss if regression else self_reward_cross_entropy
     old = torch.zeros_like(batch.sampler_logps)  # (B, T) log π_old: what the first update finds
-    updates = []  # a row of figures for each
+    finished = []  # updates: a row of figures for each
 
     def gradient():  # adds that of L to the weights', and gives the sums of five figures over the step
         sums = 0
@@ -580,12 +577,12 @@ def update(policy, optimizer, batch, alpha, config):
             # The first update's solutions come from exactly these weights: the old log-probs are this very
             # pass, detached. So the ratio is exactly 1, nothing is clipped, and the gradient of ratio · A is
             # A ∇ log π, the policy gradient. The sampler's differ by rounding, as `logp_mismatch` watches.
-            if not updates:
+            if not finished:
                 old[rows, : logps.size(1)] = logps.detach()
             old_logps = old[rows, : logps.size(1)]
-            graded = self_reward(logp_zc, part.ref_logp_zc, config.beta) if regression else logp_zc
+            of_zc = self_reward(logp_zc, part.ref_logp_zc, config.beta) if regression else logp_zc
             L_policy = policy_loss(logps, old_logps, part.advantages, part.mask, low, high, n_tokens)
-            L_self = self_loss(graded, part.rewards, part.weights, n_complete)
+            L_self = self_loss(of_zc, part.rewards, part.weights, n_complete)
             L_kl = L_policy.new_zeros(())
             if config.kl:
                 L_kl = kl_penalty(logps, part.ref_logps, part.mask, n_tokens)
@@ -606,8 +603,8 @@ def update(policy, optimizer, batch, alpha, config):
             fail("The loss or its gradient is not finite; what was learnt before is kept: lower --lr, --kl.")
         optimizer.step()
         optimizer.zero_grad()
-        updates.append([*sums.tolist(), grad_norm.item()])
-    means = [sum(column) / config.updates for column in zip(*updates)]
+        finished.append([*sums.tolist(), grad_norm.item()])
+    means = [sum(column) / config.updates for column in zip(*finished)]
     names = "policy_loss", "self_reward_loss", "kl", "clip_fraction", "logp_mismatch", "grad_norm"
     return dict(zip(names, means))
 
@@ -633,7 +630,7 @@ def verification_metrics(self_rewards, rewards):
     auroc = (ranks[right].sum() - n * (n + 1) / 2) / (n * m)  # 0/0 is nan
     clipped = self_rewards.clamp(0, 1)
     error = clipped - rewards
-    gaps = (clipped * 10).long().clamp(max=9).bincount(error)  # by tenths of [0, 1]
+    gaps = (clipped * 10).long().clamp(max=9).bincount(weights=error)  # by tenths of [0, 1]
     ece = gaps.abs().sum() / (n + m)
     brier = error.square().mean()
     return {"f1": f1, "auroc": auroc, "ece": ece, "brier": brier}
@@ -652,7 +649,7 @@ def vote(classes, weights, rewards, members):
     best = total.amax(-1, keepdim=True)
     ties = total >= best - 1e-9  # 0.1 + 0.2 ties with 0.3, though not in binary
     wins = ((votes > 0) & ties).double()  # none without an answer
-    of_answer = (belongs * rewards[..., None]).sum(1) / belongs.sum(1).clamp(min=1)  # (P, C)
+    of_answer = (belongs * rewards[..., None]).sum(1) / belongs.sum(1).clamp(min=1)  # (P, C) mean reward
     credit = wins * of_answer[:, None]
     share = credit.sum(-1) / wins.sum(-1).clamp(min=1)  # (P, S)
     return share.mean(1)
@@ -714,23 +711,21 @@ def load_problems(name, train, config):
     say(f"reading {name}")
     table, origin = read_table(name, train)
 
-    def column(given, known, advice):  # the given one: held-out sets need not have it
-        there = table.column_names
+    def column(flag, known):  # held-out sets need not have the one that the flag names
+        there, given = table.column_names, getattr(config, flag)
         names = [given] if given and (train or given in there) else known
         for found in names:
             if found in there:
                 return found
-        fail(f"{name} has no column {' or '.join(names)} among {', '.join(there)}; {advice}.")
+        fail(f"{name} has no column {' or '.join(names)} among {', '.join(there)}; give --{flag}.")
 
-    asked = column(config.problem_column, PROBLEMS, "give --problem_column")
-    gold = column(config.answer_column, ANSWERS, "give --answer_column")
+    asked, gold = column("problem_column", PROBLEMS), column("answer_column", ANSWERS)
     if table.features[gold] == datasets.Value("float32"):  # 0.1, not 0.10000000149011612
         table = table.cast_column(gold, datasets.Value("string"))
     rows = [question(x) | {"answer": gold_answer(y)} for x, y in zip(table[asked], table[gold])]
     if train and config.warm_start_steps:
-        worked = column(None, ["solution"], "add one, or drop --warm_start_steps")
-        for row, text in zip(rows, table[worked]):
-            row["solution"] = text or ""
+        for row, text in zip(rows, table["solution"]):
+            row["solution"] = str(text or "")
     if config.reward:  # which may want to see them
         for row, cells in zip(rows, table):
             row["columns"] = cells
@@ -791,9 +786,8 @@ def gold_answer(value):
     if isinstance(value, list):
         golds = [gold_answer(item) for item in value]
         return golds[0] if len({*group(golds)}) == 1 else ""
-    text = str(value).strip()
-    after = text.rsplit("####", 1)[-1].strip()  # all of it where there is none
-    return extract_answer(text) or after
+    text = str(value)
+    return extract_answer(text) or text.rsplit("####", 1)[-1].strip()
 
 
 def listed(cell, kind):
@@ -1044,16 +1038,13 @@ def chosen_logps(head, hidden, targets, temperature):
         return logits.gather(1, t[:, None]).squeeze(1) - logits.logsumexp(-1)
 
     size = max(1, LOGITS_AT_A_TIME // head.weight.size(0))
-    if len(hidden) <= size:  # one chunk may as well be kept
-        return chunk(hidden, targets, temperature)
     chunks = zip(hidden.split(size), targets.split(size), temperature.split(size))
     return torch.cat([recompute_in_backward(chunk, *part, use_reentrant=False) for part in chunks])
 
 
 def micro_batches(prompts, responses, device, config):
-    """This process's lists of solutions' indices, longest first, of so many padded tokens (or one row).
-    A GPU wants large matrices; 2,048 tokens fill the cores of a CPU, and take far less of its memory."""
-    budget = config.micro_batch_tokens or (2048 if device.type in SHARED_MEMORY else 16384)
+    """This process's lists of solutions' indices, longest first, of so many padded tokens (or one row)."""
+    budget = token_budget(device, config)
     lengths = [len(p) + len(r) + 1 for p, r in zip(prompts, responses)]
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     batches = []
@@ -1064,20 +1055,24 @@ def micro_batches(prompts, responses, device, config):
     return rank_share(batches)
 
 
+def token_budget(device, config):
+    """Padded tokens in one pass. A GPU wants large matrices; 2,048 fill the cores of a CPU, and take far less
+    of its memory."""
+    of_gpu = 65536 if WORLD == 1 else 16384  # see below
+    return config.micro_batch_tokens or (2048 if device.type in SHARED_MEMORY else of_gpu)
+
+
 def as_memory_allows(gradient, model, optimizer, config):
-    """gradient(), on a GPU with 65,536 tokens at a time at first; where memory runs out, anew and from then
-    on with half as many. Several processes meet in each pass, so the others would wait: there it fails."""
-    begins_anew = not isinstance(model, FSDPModule) or hasattr(model, "reset_iter_state")  # from torch 2.13
-    alone = WORLD == 1 and begins_anew
-    if alone and model.device.type not in SHARED_MEMORY:
-        config.micro_batch_tokens = config.micro_batch_tokens or 65536
+    """gradient(), where memory runs out anew and from then on with half as many tokens at a time. Several
+    processes meet in each pass, so the others would wait: there it fails."""
+    budget = token_budget(model.device, config)
     try:
         return gradient()
     except (RuntimeError, MemoryError) as error:
-        if not (alone and out_of_memory(error)) or config.micro_batch_tokens < 2:
+        if not out_of_memory(error) or WORLD > 1 or budget < 2:
             raise
-    config.micro_batch_tokens //= 2
-    say(f"memory ran out in an update; on with {config.micro_batch_tokens} tokens at a time", sys.stderr)
+    config.micro_batch_tokens = budget // 2
+    say(f"memory ran out in an update; on with {budget // 2} tokens at a time", sys.stderr)
     model.zero_grad()  # also of weights that FSDP has gathered, before it drops them
     if isinstance(model, FSDPModule):
         model.reset_iter_state()
@@ -1109,12 +1104,12 @@ def seed_of(*parts):
 
 # ------------------------------------------------------------------------------------------------- evaluation
 
-def subsets(n, k, most=256):
-    """0/1 membership (S, n) of the k-subsets of n samples: all, or `most` seeded random ones."""
+def subsets(n, k):
+    """0/1 membership (S, n) of the k-subsets of n samples: all, or 256 seeded random ones."""
     chosen = itertools.combinations(range(n), k)
-    if math.comb(n, k) > most:
+    if math.comb(n, k) > 256:
         rng = random.Random(seed_of("subsets", n, k))
-        chosen = (rng.sample(range(n), k) for _ in range(most))
+        chosen = (rng.sample(range(n), k) for _ in range(256))
     return F.one_hot(torch.tensor([*chosen]), n).sum(1).double()
 
 
@@ -1151,37 +1146,39 @@ def solve(policy, problems, config, name="", reference=None):
     prompts = [row["prompt"] for row in problems]
     u = torch.cat([uniforms(n, T, "eval", config.seed, name, row["problem"]) for row in problems])
     solutions = sample_together(policy, prompts, n, u, config)
-    responses, ref_logp_zc = solutions.responses(), policy.c_ref
+    responses, ref_logp_zc = solutions.responses(), config.c_ref
     if config.exact_reference:
         _, ref_logp_zc = all_token_logps(reference, repeated(prompts, n), responses, policy.zc, config)
     self_rewards = self_reward_of(solutions.logp_zc, ref_logp_zc, config)
     texts, problem_of = texts_of(policy, responses), repeated(problems, n)
     rewards = verify(texts, problem_of, solutions.complete, config, strict=False)
+    return rows_of(name, problem_of, responses, texts, solutions, rewards, self_rewards)
+
+
+def rows_of(name, problem_of, responses, texts, solutions, rewards, self_rewards):
+    """What is kept of each solution, in rollouts.jsonl and samples.jsonl."""
     columns = (x.tolist() for x in (solutions.complete, rewards, self_rewards, solutions.logp_zc))
-    samples = []
-    for row, text, ids, complete, r_v, r_s, logp_zc in zip(problem_of, texts, responses, *columns):
+    rows = []
+    for row, ids, text, complete, r_v, r_s, logp_zc in zip(problem_of, responses, texts, *columns):
         asked = {key: row[key] for key in ("problem", "messages") if key in row}
         answer = extract_answer(text) if complete else None  # what is cut has not given its answer yet
-        samples.append({"data": name} | asked | {
+        rows.append({"data": name} | asked | {
             "gold": row["answer"], "response": text, "answer": answer, "reward": r_v,
             "self_reward": number(r_s), "logp_zc": number(logp_zc),
             "complete": complete, "tokens": len(ids), "last_token": ids[-1]})
-    return samples
+    return rows
 
 
-def summarise(samples, n, beta, resamples=500):
+def summarise(samples, n, beta):
     """The figures of samples (n a problem, side by side), headlines `x` with `x_ci`, a 95% interval: a dict.
     The bootstrap resamples problems, as solutions of one problem are not independent. None is undefined."""
     def column(key):
         return torch.tensor([row[key] or 0.0 for row in samples], dtype=torch.float64).view(-1, n)  # (P, n)
 
     rewards, self_rewards, complete = column("reward"), column("self_reward"), column("complete").bool()
-    P = len(rewards)
-    classes = []
-    for i in range(0, P * n, n):
-        of_problem = group([row["answer"] for row in samples[i : i + n]])
-        classes.append([-1 if c is None else c for c in of_problem])
-    classes = torch.tensor(classes)
+    P, answers = len(rewards), [row["answer"] for row in samples]
+    labels = [label for i in range(0, P * n, n) for label in group(answers[i : i + n])]
+    classes = torch.tensor([-1 if label is None else label for label in labels]).view(P, n)
     clipped = torch.where(complete & (classes >= 0), self_rewards.clamp(0, 1), 0.0)
     votes = voting_metrics(classes, clipped, rewards)
 
@@ -1190,7 +1187,7 @@ def summarise(samples, n, beta, resamples=500):
         verification = verification_metrics(self_rewards[picked][whole], rewards[picked][whole])
         return {name: values[picked].mean() for name, values in votes.items()} | verification
 
-    picks = torch.randint(P, (resamples, P), generator=torch.Generator().manual_seed(seed_of("bootstrap", P)))
+    picks = torch.randint(P, (500, P), generator=torch.Generator().manual_seed(seed_of("bootstrap", P)))
     resampled = torch.stack([torch.stack([*headlines(picked).values()]) for picked in picks])
     ends = resampled.nanquantile(torch.tensor([0.025, 0.975], dtype=torch.float64), 0)  # nan if all are
     figures = {}
@@ -1226,10 +1223,11 @@ def step_figures(step, batch, solutions, self_rewards, losses, clock, config):
     logp_zc = solutions.logp_zc.cpu()
     right = complete & (rewards > 0.5)
     tokens = sum(map(len, batch.responses))
-    stds = rewards.view(-1, config.group_size).std(1)
+    groups = rewards.view(-1, config.group_size)
+    equal = groups.amax(1) == groups.amin(1)
     sampling, verifying, training = (end - start for start, end in itertools.pairwise(clock))
     figures = {
-        "reward": rewards.mean(), "reward_std": stds.mean(), "equal_groups": (stds == 0).double().mean(),
+        "reward": rewards.mean(), "reward_std": groups.std(1).mean(), "equal_groups": equal.double().mean(),
         "entropy": -solutions.logps.sum().item() / tokens, "complete": complete.double().mean(),
         "response_tokens": tokens / len(rewards), "lr": config.lr, **losses,
         **verification_metrics(self_rewards[complete], rewards[complete]),
@@ -1249,9 +1247,9 @@ def show(run, bar, figures, rollouts, config):
     metrics = [row for row in run.logs["metrics"] if "f1" in row]
     bar.set_postfix(reward=shown(figures["reward"]), f1=shown(figures["f1"]), refresh=False)
     if (step - 1) % max(1, config.steps // 8) == 0:
-        row, text, r_v, r_s = rollouts[0]
-        say(f"step {step}: {row['problem'][-200:]!r} → {text[-200:]!r}: reward {r_v:.2g}, "
-            f"self-reward {shown(r_s)}")
+        row = rollouts[0]
+        say(f"step {step}: {row['problem'][-200:]!r} → {row['response'][-200:]!r}: "
+            f"reward {row['reward']:.2g}, self-reward {shown(row['self_reward'])}")
     noise = 3 * math.sqrt(0.5 / (config.prompts_per_step * config.group_size))  # of a difference of shares
     shares = [row["complete"] for row in metrics]
     few = [share < shares[0] - max(0.2, noise) for share in shares]
@@ -1261,33 +1259,25 @@ def show(run, bar, figures, rollouts, config):
     earned = [1, *(row["reward"] for row in metrics)]
     if any(earned[-21:-20]) and not any(earned[-20:]):
         say("warning: 20 steps without any reward; see rollouts.jsonl for what is missing", sys.stderr)
-    rows = [{"step": step, "problem": row["problem"], "gold": row["answer"], "response": text,
-             "reward": r_v, "self_reward": number(r_s)} for row, text, r_v, r_s in rollouts]
-    write_json(run.place.out / "rollouts.jsonl", *rows)
+    write_json(run.place.out / "rollouts.jsonl", *({"step": step} | row for row in rollouts))
 
 
 def shown(value, digits=2):
-    return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else "–"
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def print_table(rows):
     """Evaluation rows, first and last of each data set, with half-widths of their 95% intervals."""
-    if not rows:
-        return
-    first, last = rows[0], rows[-1]
-    n = last["n"]
-    names = ["mean@1", f"pass@{n}", f"maj@{n}", f"weighted@{n}", f"best@{n}", "f1", "auroc", "ece"]
-
-    def cell(row, name):
-        low, high = row.get(f"{name}_ci") or (math.nan, math.nan)  # none of another --n
-        return f"{shown(row.get(name), 3)} ±{shown((high - low) / 2, 3)}"
-
+    ends = [row for row in rows if row["step"] in (rows[0]["step"], rows[-1]["step"])]
     table = []
-    for row in sorted(rows, key=lambda row: row["data"]):
-        if row["step"] in (first["step"], last["step"]):
-            cells = {name: cell(row, name) for name in names}
-            table.append({"data": row["data"][-24:], "step": row["step"], **cells})
-    say("\n" + pandas.DataFrame(table).to_string(index=False))
+    for row in sorted(ends, key=lambda row: row["data"]):
+        table.append({"data": row["data"][-24:], "step": row["step"]})
+        for name in ("mean@1", "pass@{n}", "maj@{n}", "weighted@{n}", "best@{n}", "f1", "auroc", "ece"):
+            name = name.format(n=row["n"])
+            ci = row.get(f"{name}_ci")
+            table[-1][name] = f"{shown(row.get(name), 3)} ±{shown(ci and (ci[1] - ci[0]) / 2, 3)}"
+    if table:
+        say("\n" + pandas.DataFrame(table).fillna("").to_string(index=False))
 
 
 def print_curves(rows):
@@ -1323,8 +1313,7 @@ def architecture(name):
     return c
 
 
-UNUSED_TOKENS = ("<|vision_start|>", "<|reserved_special_token_0|>", "<|reserved_special_token_1|>",
-                 "<|extra_0|>", "<unused0>")  # that Qwen2.5, Llama 3, Qwen, Gemma never use
+UNUSED_TOKENS = "<|vision_start|>", "<|reserved_special_token_0|>", "<|extra_0|>", "<unused0>"  # in no text
 
 
 def load_model(name, device, dtype, seed):
@@ -1414,7 +1403,7 @@ def load_policy(config, source, device):
         fail(f"The model has no token {max(zc, *eos_ids)}; mend --token or --end_token.")
     if zc in (tokenizer.pad_token_id, *eos_ids):
         fail(f"--token {zc} already ends or pads sequences; choose one the model never uses.")
-    return Policy(model, tokenizer, eos_ids, zc, config.c_ref)
+    return Policy(model, tokenizer, eos_ids, zc)
 
 
 def measure_c_ref(policy, problems, config):
@@ -1435,7 +1424,8 @@ def measure_c_ref(policy, problems, config):
 def report_c_ref(c_ref, std, config):
     """Print c_ref and log Z, and warn, with a remedy, where the derivation's assumptions do not hold."""
     log_z, spread = log_partition(c_ref, config.beta), config.beta * std
-    say(f"c_ref = {c_ref:.2f} ± {std:.2f} nats, beta = {config.beta:g}, log Z = {log_z:.2g}")
+    measured = f" ± {std:.2f}" if std else ""
+    say(f"c_ref = {c_ref:.2f}{measured} nats, beta = {config.beta:g}, log Z = {log_z:.2g}")
     if config.self_loss == "mse" and log_z > 0.05:
         enough = f"raise --beta to {math.ceil(-100 / (c_ref + 3)) / 100:.2f} or " if c_ref < -5 else ""
         say(f"warning: log Z = {log_z:.2f} is not close to 0, so no policy reaches a self-reward of 1; "
@@ -1455,6 +1445,8 @@ class BF16AdamW(torch.optim.Optimizer):
     def __init__(self, params, lr, weight_decay):
         super().__init__(params, dict(lr=lr, weight_decay=weight_decay, step=0))
         self.sums, [group] = {}, self.param_groups
+        for p in group["params"]:  # now: a step that finds no memory would be half made
+            self.state[p] = {"m": torch.zeros_like(p), "v": torch.zeros_like(p)}
         self.hooks = [p.register_post_accumulate_grad_hook(self.accumulate) for p in group["params"]]
 
     @staticmethod
@@ -1490,8 +1482,6 @@ class BF16AdamW(torch.optim.Optimizer):
         generator = torch.Generator(changed[0].device).manual_seed(seed_of("rounding", step, RANK))
         for p in changed:
             state = self.state[p]
-            if not state:
-                state["m"], state["v"] = torch.zeros_like(p), torch.zeros_like(p)
             for w, g, m, v in self.pieces(p, p.grad, state["m"], state["v"]):
                 g = g.float()
                 m32, v32 = m.float().lerp(g, 1 - b1), v.float().lerp(g * g, 1 - b2)
@@ -1700,8 +1690,8 @@ def fail(sentence):
 
 
 def out_of_memory(error):
-    on_cpu = "can't allocate memory" in str(error)
-    return on_cpu or isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    said = "can't allocate memory" in str(error) or "ALLOC_FAILED" in str(error)  # a CPU; cuBLAS
+    return said or isinstance(error, (torch.OutOfMemoryError, MemoryError))
 
 
 def write_json(path, *rows, indent=None):
@@ -1710,6 +1700,10 @@ def write_json(path, *rows, indent=None):
         beside = path.with_name(path.name + ".new")
         beside.write_text("".join(json.dumps(row, indent=indent) + "\n" for row in rows), "utf-8")
         beside.replace(path)
+
+
+def read_json(path):
+    return json.loads(path.read_text("utf-8"))
 
 
 def log(run, name, rows):
@@ -1725,8 +1719,8 @@ def log(run, name, rows):
 # what a checkpoint's later users need to read its self-reward and to ask it as it was asked in training
 LASTING = """beta self_loss temperature prompt_suffix template_kwargs end_token max_prompt_tokens
              max_response_tokens token c_ref""".split()
-FIXED = LASTING + """model param_dtype seed prompts_per_step group_size exact_reference eval_data eval_n
-                     warm_start_steps warm_start_batch warm_start_lr""".split()  # while a run goes on
+FIXED = LASTING + """model reward param_dtype seed prompts_per_step group_size exact_reference eval_data
+                     eval_n warm_start_steps warm_start_batch warm_start_lr""".split()  # while a run goes on
 OLDER = "checkpoint-" + 6 * "[0-9]"  # checkpoints before the newest, by their step
 
 
@@ -1742,11 +1736,12 @@ def prepare(config):
 
     warm, source = out / "warm_start", out / "checkpoint"
     start = str(warm) if warm.exists() else config.model
-    saved = json.loads((source / "laser.json").read_text("utf-8"))["step"] if source.exists() else None
-    stored = json.loads((out / "config.json").read_text("utf-8")) if config.resume else {}
+    saved = read_json(source / "laser.json")["step"] if source.exists() else None
+    stored = read_json(out / "config.json") if config.resume else {}
     then, began = stored.get("laser", {}), {"data": seed_of(*map(seed_of, problems))}
     if start == config.model and (saved is None or config.kl or config.exact_reference):  # it will be read
-        began["model"] = sorted([f.name, f.stat().st_size, f.stat().st_mtime] for f in Path(start).glob("*"))
+        files = ((f.name, f.stat()) for f in Path(start).glob("*.*"))
+        began["model"] = sorted([name, stat.st_size, stat.st_mtime] for name, stat in files)
     known = began | stored.get("began", {})
     changed = {k: v for k, v in asdict(config).items() if then.get(k, v) != v and k not in ("resume", "out")}
     for name in [k for k in changed if k in FIXED] + [k for k in began if began[k] != known[k]]:
@@ -1774,7 +1769,7 @@ def prepare(config):
     if config.c_ref is None:
         config.c_ref, std = measure_c_ref(policy, problems, config)
     report_c_ref(config.c_ref, std, config)
-    config.token, policy = config.token or str(policy.zc), policy._replace(c_ref=config.c_ref)
+    config.token = config.token or str(policy.zc)
     if config.alpha and 0 < config.steps <= config.reasoning_warmup:
         say("warning: --steps end before the self-reward begins, after --reasoning_warmup", sys.stderr)
     if tracker:
@@ -1842,18 +1837,18 @@ def save(run, step, config, name="checkpoint"):
         return
     final, new = run.place.out / name, run.place.out / f"{name}.new"
     shutil.rmtree(new, ignore_errors=True)
-    model.generation_config.eos_token_id = run.policy.eos_ids  # so that it stops elsewhere as here
-    laser = {key: getattr(config, key) for key in LASTING}
+    model.generation_config.update(eos_token_id=run.policy.eos_ids, do_sample=True)  # elsewhere as here
+    lasting = {key: getattr(config, key) for key in LASTING}
     try:
         model.save_pretrained(new, state_dict=weights)
         run.policy.tokenizer.save_pretrained(new)
-        write_json(new / "laser.json", {"step": step, "laser": laser}, indent=1)
+        write_json(new / "laser.json", {"step": step, "laser": lasting}, indent=1)
         if moments:
             torch.save({"optimizer": moments}, new / "trainer.pt")
     except Exception as error:  # each library has its own
         fail(f"Cannot save {final} ({error}); what was there is kept: make room, then --resume.")
     if final.exists():
-        before = json.loads((final / "laser.json").read_text("utf-8"))["step"]
+        before = read_json(final / "laser.json")["step"]
         final.rename(f"{final}-{before:06}")
     new.rename(final)
     scores = [(row[f"weighted@{row['n']}"], row["step"]) for row in run.logs["eval"]
@@ -1893,25 +1888,24 @@ def score_file(config):
     if out.exists():
         fail(f"{out} exists; name another file with --out.")
     lines = Path(config.score).read_text("utf-8-sig").split("\n")
-    rows = [json.loads(line) for line in lines if line.strip()]
+    rows = [json.loads(line) | {"logp_zc": None, "self_reward": None} for line in lines if line.strip()]
     ended = [row for row in rows if row.get("complete", True)]  # after a cut one nothing is read
     if not ended or not all(row.get("problem") and isinstance(row.get("response"), str) for row in ended):
         fail(f"{config.score} needs rows with a `problem` and a `response`, and some that are complete.")
     policy = load_policy(config, config.model, choose_device(config.device))
     prompts = encode_prompts(policy, ended, config)
     responses = policy.tokenizer([row["response"] for row in ended], add_special_tokens=False)["input_ids"]
+    check_positions(policy, config.score, max(len(x) + len(y) for x, y in zip(prompts, responses)))
     few = prompts[:64], responses[:64]  # after which the policy itself would write the end `own`
     own = max(policy.eos_ids, key=lambda eos: all_token_logps(policy.model, *few, eos, config)[1].sum())
     for ids, row in zip(responses, ended):
         if not ids or ids[-1] not in policy.eos_ids:
             ids.append(row["last_token"] if row.get("last_token") in policy.eos_ids else own)
     other = sum(len(ids) != row.get("tokens", len(ids)) for ids, row in zip(responses, ended))
-    check_positions(policy, config.score, max(len(x) + len(y) for x, y in zip(prompts, responses)))
     _, logp_zc = all_token_logps(policy.model, prompts, responses, policy.zc, config)
-    self_rewards = self_reward_of(logp_zc, policy.c_ref, config)
-    graded = zip(logp_zc.tolist(), self_rewards.tolist())
-    for row in rows:
-        row["logp_zc"], row["self_reward"] = next(graded) if row.get("complete", True) else (None, None)
+    self_rewards = self_reward_of(logp_zc, config.c_ref, config)
+    for row, *graded in zip(ended, logp_zc.tolist(), self_rewards.tolist()):
+        row["logp_zc"], row["self_reward"] = graded
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, *rows)
     say(f"{len(ended)} self-rewards in {out}; {other} are of responses that encode to other tokens")
@@ -1935,14 +1929,12 @@ def check(config):
             value = getattr(config, name)
             if value is not None and not least <= value <= most:
                 fail(f"--{name} must be a number from {least:g} to {most:g}.")
-    tested = (config.ask is not None) + (config.score is not None) + config.eval_only
-    if tested > 1 or config.eval_only and (folder_of(config) / "checkpoint").exists():
-        fail("--ask, --score and --eval_only are three commands; the last has a folder, --out, of its own.")
+    tested = config.eval_only or config.ask is not None or config.score is not None
+    if config.eval_only and (folder_of(config) / "checkpoint").exists():
+        fail("--eval_only cannot write to a folder that has a checkpoint; name another --out.")
     if tested and (config.token is None or config.c_ref is None or config.exact_reference):
         fail(f"{config.model} is no folder with a laser.json, or --token is not the one in it; mend that, or "
              "give --token and --c_ref (and --beta), without --exact_reference.")
-    if tested > config.eval_only and WORLD > 1:
-        fail("--ask and --score need one process; start them without torchrun.")
     if config.steps and not tested and config.temperature == 0:
         fail("--temperature 0 samples G equal solutions; training needs more than 0.")
     if not tested and min(config.prompts_per_step, 32) * config.group_size < WORLD:
@@ -1951,8 +1943,8 @@ def check(config):
 
 
 def parse(arguments):
-    """A Config from command-line words: the defaults, then the `laser` object of one file, then the flags. It
-    is config.json of the run to --resume, else the --model .json or the laser.json of a --model folder."""
+    """A Config from words (None: the command line's): defaults, then the `laser` object of one file, then the
+    words. The file: config.json of the run to --resume, else the --model .json or its folder's laser.json."""
     parser = HfArgumentParser(Config, prog="laser.py", usage="laser.py [--flag value] …", allow_abbrev=False)
     parser.error = lambda message: fail(message[0].upper() + message[1:] + "; see --help.")
     helps = dict(re.findall(r"^    (\w+): .*  # (.*)", inspect.getsource(Config), re.M))
@@ -1965,8 +1957,7 @@ def parse(arguments):
     source = model if model.suffix == ".json" else model / "laser.json"
     if flags.resume:
         source = folder_of(flags) / "config.json"
-    there = source.is_file() or source == model  # a .json must be there
-    stored = json.loads(source.read_text("utf-8")) if there else {}
+    stored = read_json(source) if source.is_file() or source == model else {}  # a .json must be there
     if flags.resume and "laser" not in stored:
         fail(f"There is no run in {source.parent} to resume; drop --resume or name its folder with --out.")
     own = stored.get("laser", {})
@@ -1978,7 +1969,7 @@ def parse(arguments):
     config = Config(**vars(parser.parse_args(arguments)))
     if config.model == flags.model:
         short = flags.model.startswith("Qwen") and "/" not in flags.model and not model.exists()
-        config.model = f"Qwen/{flags.model}" if short else str(model)
+        config.model = f"Qwen/{flags.model}" if short else model.as_posix()
     if config.eval_only:
         config.steps, config.warm_start_steps, config.eval_every = 0, 0, 1
     return config
@@ -1988,15 +1979,11 @@ def main(arguments=None):
     """The command line: 0; 2 with one sentence on stderr for what the user can mend; 130, 143 or 129
     after Ctrl-C, SIGTERM or SIGHUP, which finish the step and save first (a second one does not wait)."""
     def attempt(write, *text):  # what cannot be printed, as a pipe or terminal is closed, ends nothing
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):
             return write(*text)
 
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # or blocks leave gaps
-    if sys.platform == "linux":  # keep blocks that PyTorch frees: fresh, zeroed pages cost a fifth of a step
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ? for what it lacks
         stream.write = functools.partial(attempt, type(stream).write, stream)
@@ -2010,7 +1997,7 @@ def main(arguments=None):
             signal.signal(which, signal.SIG_DFL)
 
     try:
-        config = parse(sys.argv[1:] if arguments is None else arguments)
+        config = parse(arguments)
         check(config)
         if config.ask is not None or config.score is not None:
             (score_file if config.ask is None else ask)(config)

@@ -23,6 +23,7 @@ import dataclasses
 import functools
 import gzip
 import importlib
+import inspect
 import io
 import itertools
 import json
@@ -36,7 +37,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import tracemalloc
@@ -44,6 +44,7 @@ import types
 from concurrent import futures
 from multiprocessing import forkserver
 from pathlib import Path
+from xml.etree import ElementTree
 
 if "ON_A_GPU" not in os.environ:  # before torch looks for one: all figures here are a CPU's
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -57,41 +58,35 @@ from tokenizers.processors import TemplateProcessing
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 import laser
 import verify
 from laser import Config, repeated
 from verify import canonical, checkable, equivalent, extract_answer, group, reward
 
-try:
-    import resource
-except ImportError:  # not on Windows
-    resource = None
-
 HERE = Path(__file__).parent
 DATA = HERE.parent / "shared" / "data"
 CPU = torch.device("cpu")
 torch.set_num_threads(1)  # tiny models gain nothing from more, and two programs on all cores slow each other tenfold
+inspect.getsource = functools.cache(inspect.getsource)  # of `Config`: for it, Python reads the whole file, at each command
 START = "spawn" if os.name == "nt" else "forkserver"
 os.environ["PYTHONPATH"] = str(HERE)  # for the server of forks
 multiprocessing.set_forkserver_preload(["test_laser"])
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc or sets limits as only Linux has them")
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU and to be asked for: ON_A_GPU=1 pytest -k on_a_gpu")
 PAD, EOS, EOS2, ZC, V = 0, 1, 2, 3, 24
+PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14], [15, 16]]
+COLD = ["--warm_start_steps", 0, "--c_ref", -8, "--prompts_per_step", 2, "--group_size", 2, "--max_response_tokens", 6]  # random weights, short steps
 
 
 def tiny_model(kind="qwen2", pad=PAD, seed=0, vocabulary=V):
     """A random model, sharp enough that its distributions are far from uniform."""
     torch.manual_seed(seed)
-    config, model = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}[kind]
-    return model(config(vocab_size=vocabulary, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-                        num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False, pad_token_id=pad,
-                        eos_token_id=EOS, bos_token_id=None, initializer_range=0.3, attn_implementation="laser")).eval()
-
-
-PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14], [15, 16]]
+    config = AutoConfig.for_model(kind, vocab_size=vocabulary, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+                                  num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False, pad_token_id=pad,
+                                  eos_token_id=EOS, bos_token_id=None, initializer_range=0.3)
+    return AutoModelForCausalLM.from_config(config, attn_implementation="laser").eval()
 
 
 def draw(model, group_size=4, T=12, seed=0, prompts=PROMPTS, eos_ids=(EOS,), **options):
@@ -99,57 +94,29 @@ def draw(model, group_size=4, T=12, seed=0, prompts=PROMPTS, eos_ids=(EOS,), **o
     return laser.sample(model, prompts, group_size, u, list(eos_ids), ZC, **options)
 
 
-def mask_of(solutions):
-    return torch.arange(solutions.tokens.size(1)) < solutions.lengths[:, None]
-
-
-@pytest.fixture(scope="module", params=["qwen2", "llama"])
-def model(request):
-    return tiny_model(request.param)
-
-
 # ------------------------------------------------------------------------------------------------------- whole runs
 
-def run(*arguments, timeout=600, **variables):
-    """The program in a process of its own, on one thread as here: their number decides how sums are rounded."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **variables}
-    return subprocess.run([sys.executable, str(HERE / "laser.py"), *map(str, arguments)], cwd=HERE, capture_output=True, text=True,
-                          timeout=timeout, env=environment)
-
-
-def launch(processes, change, *arguments):
-    """The program, changed, as torchrun starts it, in forks of a process that has imported all: (the exit code that ended it, stderr)."""
+def launch(processes, change, errors, *arguments):
+    """The program, changed, as torchrun starts it, in forks of a process that has imported all: the exit code that ended it; errors: a file."""
     config = LaunchConfig(1, 1, processes, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0, start_method=START)
-    with tempfile.TemporaryDirectory() as folder:
-        errors = Path(folder, "stderr")
-        with pytest.raises(ChildFailedError) as failed:
-            elastic_launch(config, child)(change, errors, [*map(str, arguments), "--device", "cpu"])
-        return failed.value.get_first_failure()[1].exitcode, errors.read_text()
+    with pytest.raises(ChildFailedError) as failed:
+        elastic_launch(config, child)(change, errors, [*map(str, arguments), "--device", "cpu"])
+    return failed.value.get_first_failure()[1].exitcode
 
 
-def child(change, errors, arguments):
-    """What `launch` runs."""
+def child(change, errors, arguments):  # what `launch` runs
     sys.stderr = open(errors, "a")
     importlib.reload(laser)  # it reads RANK and WORLD_SIZE when it is imported
     change()
     sys.exit(laser.main(arguments))
 
 
-def here(*arguments):
-    """The same as `run` in this process: the exit code."""
+def here(*arguments):  # the program in this process: its exit code
     return laser.main([str(x) for x in arguments])
 
 
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def without_times(rows):
-    return [{k: v for k, v in row.items() if not re.search("seconds|per_s|memory", k)} for row in rows]
-
-
-def weights(folder):
-    return AutoModelForCausalLM.from_pretrained(folder / "checkpoint", dtype="auto").state_dict()
 
 
 @pytest.fixture
@@ -165,17 +132,15 @@ def given(monkeypatch):
     solutions = laser.Solutions(tokens, logps, torch.tensor([len(r) for r in responses]), complete, torch.where(complete, logp_zc, -torch.inf))
     seen = []
     monkeypatch.setattr(laser, "sample_together", lambda policy, prompts, group_size, u, config: seen.append(u) or solutions)
-    return laser.Policy(model, tokenizer, [EOS], 99, -4.0), row, solutions, responses, seen
+    return laser.Policy(model, tokenizer, [EOS], 99), row, solutions, responses, seen
 
 
 def table(path, rows):
-    """A file of rows, a line each: its name."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return str(path)
 
 
-def refused(words, function, *arguments, **options):
-    """It gets a sentence with these words (a pattern)."""
+def refused(words, function, *arguments, **options):  # by a sentence with these words, a pattern
     with pytest.raises(laser.UserError, match=words):
         function(*arguments, **options)
 
@@ -195,14 +160,30 @@ def fast(tmp_path_factory):
     return ["--model", str(folder / "m.json")]
 
 
-COLD = ["--warm_start_steps", 0, "--c_ref", -8]  # random weights, as they are
+@pytest.fixture(scope="module", autouse=True)
+def second(request, tmp_path_factory):
+    """The tests without whole runs go to a second process, and stand here, at the end, for what it reports: half the time on two cores."""
+    items, report = request.session.items, tmp_path_factory.mktemp("second") / "report.xml"
+    theirs = [test for test in items[1:] if not {"fast", "finished"} & {*test.fixturenames}]
+    if len(theirs) < 50 or {"SECOND", "PYTEST_XDIST_WORKER"} & {*os.environ}:
+        return
+    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}", *(test.nodeid for test in theirs)]
+    process = subprocess.Popen(words, cwd=request.config.rootpath, env={**os.environ, "SECOND": "1"}, stdout=subprocess.PIPE, text=True)
+    request.addfinalizer(process.kill)
 
+    @functools.cache
+    def cases():
+        printed, _ = process.communicate()
+        assert report.exists(), printed[-2000:]
+        return [*ElementTree.parse(report).iter("testcase")]
 
-# What Windows lacks, for a program that starts after this: fcntl, resource, sysconf, folders that can be opened.
-WITHOUT_UNIX = """import os, sys
-sys.modules["fcntl"] = sys.modules["resource"] = None
-del os.sysconf
-"""
+    def reported(i, **fixtures):
+        for result in cases()[i]:  # none if it has passed
+            (pytest.skip if result.tag == "skipped" else pytest.fail)(result.text)
+
+    for i, test in enumerate(theirs):
+        test.obj = functools.partial(reported, i)
+    items[1:] = sorted(items[1:], key=lambda test: (test in theirs, "finished" in test.fixturenames))  # what waits for others comes last
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -213,26 +194,22 @@ def begun(request, tmp_path_factory):
     if START == "forkserver":
         forkserver.ensure_running()
     fast, folder = request.getfixturevalue("fast"), tmp_path_factory.mktemp("runs")
-    (folder / "sitecustomize.py").write_text(WITHOUT_UNIX)
-    words = [*fast, "--eval-every", "3", "--out", folder / "whole"]
-    # with a cache of its own: without fcntl a lock is a file, and those that others leave in a common one would never go away
-    whole = functools.partial(run, *words, PYTHONIOENCODING="ascii", PYTHONPATH=str(folder), HF_DATASETS_CACHE=str(folder / "cache"))
+    (folder / "sitecustomize.py").write_text("import os, sys\nsys.modules['fcntl'] = sys.modules['resource'] = None\ndel os.sysconf\n")
+    # on one thread as here, as their number decides how sums are rounded; with a cache of its own, as without fcntl a lock is a file that stays
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONIOENCODING": "ascii",
+                   "PYTHONPATH": str(folder), "HF_DATASETS_CACHE": str(folder / "cache")}
+    command = [sys.executable, str(HERE / "laser.py"), *fast, "--eval-every", "3", "--out", str(folder / "whole")]
+    whole = functools.partial(subprocess.run, command, cwd=HERE, capture_output=True, text=True, timeout=600, env=environment)
     return futures.ThreadPoolExecutor(1).submit(lambda: (folder / "whole", whole()))
 
 
 @pytest.fixture(scope="module")
 def finished(begun):
-    """A whole run, on a terminal that knows ASCII only: (its folder, its process)."""
+    """A whole run, on a terminal that knows ASCII only, without what Windows lacks: (its folder, its process)."""
     return begun.result()
 
 
-METRICS = {*"""step reward reward_std self_reward_loss policy_loss grad_norm lr clip_fraction response_tokens complete f1 auroc ece brier entropy
-    logp_zc_right logp_zc_wrong log_z equal_groups kl seconds sample_seconds verify_seconds train_seconds sample_tokens_per_s
-    train_tokens_per_s logp_mismatch""".split()}
-
-
 # -------------------------------------------------------------------------------------- the run and its steps
-
 
 @pytest.mark.parametrize("first, steps, every, ends, expected", [  # every: save, evaluate; ends: in which step, how
     (0, 5, (2, 3), None, "eval 0, step 0, step 1, save 2, step 2, save 3, eval 3, step 3, save 4, step 4, save 5, eval 5, table"),
@@ -241,12 +218,10 @@ METRICS = {*"""step reward reward_std self_reward_loss policy_loss grad_norm lr 
     (0, 2, (0, 0), None, "step 0, step 1, save 2"),
     (0, 5, (2, 3), (2, "stop"), "eval 0, step 0, step 1, save 2, step 2, save 3, eval 3"),  # a step ends, then it is saved
     (0, 5, (2, 3), (3, "error"), "eval 0, step 0, step 1, save 2, step 2, save 3, eval 3, step 3"),  # nothing of the fourth
-    (0, 5, (0, 0), (3, "error"), "step 0, step 1, step 2, step 3, save 3"),  # the three steps done are kept
     (None, 5, (2, 3), (0, "error"), "eval 0, step 0, save 0"),  # of a new run nothing is saved yet
 ])
 def test_train__evaluates_and_saves_when_it_should_and_keeps_what_is_done(first, steps, every, ends, expected, monkeypatch):
     events, stop, problems, logs = [], [], [object() for _ in range(9)], {"metrics": [], "eval": ["row"] * (every[1] > 0)}
-
     def training_step(policy, optimizer, rows, step, config, reference):
         assert (policy, optimizer, reference) == ("policy", "optimizer", "reference") and rows == laser.problems_of_step(problems, step, config)
         events.append(f"step {step}")
@@ -254,13 +229,12 @@ def test_train__evaluates_and_saves_when_it_should_and_keeps_what_is_done(first,
             raise ArithmeticError
         stop.extend([signal.SIGTERM] * (ends == (step, "stop")))
         return {"step": step + 1}, "rollouts"
-
     def show(run, bar, figures, rollouts, config):
-        assert run.logs["metrics"][-1] == figures and events[-1] == f"step {figures['step'] - 1}" and rollouts == "rollouts"
-
-    for name, stub in (("training_step", training_step), ("show", show), ("log", lambda run, name, rows: run.logs[name].extend(rows)),
-                       ("evaluate", lambda run, step, *_: events.append(f"eval {step}")),
-                       ("save", lambda run, step, _: events.append(f"save {step}")), ("print_table", lambda rows: rows and events.append("table"))):
+        assert (run.logs["metrics"][-1], "rollouts") == (figures, rollouts)
+    stubs = {"training_step": training_step, "show": show, "log": lambda run, name, rows: run.logs[name].extend(rows),
+             "evaluate": lambda run, step, *_: events.append(f"eval {step}"), "save": lambda run, step, _: events.append(f"save {step}"),
+             "print_table": lambda rows: rows and events.append("table")}
+    for name, stub in stubs.items():
         monkeypatch.setattr(laser, name, stub)
     with pytest.raises(ArithmeticError) if ends and ends[1] == "error" else contextlib.nullcontext():
         run = laser.Run("policy", "optimizer", "reference", problems, {}, first, logs, None)
@@ -269,9 +243,8 @@ def test_train__evaluates_and_saves_when_it_should_and_keeps_what_is_done(first,
 
 
 def test_training_step__hands_the_update_each_solution_with_its_own_problem(monkeypatch):
-    """Three problems, four solutions each: all that `update` gets must follow, row by row, from what was drawn."""
     tokenizer, reference = laser.character_tokenizer(), tiny_model(seed=1, vocabulary=100)
-    policy = laser.Policy(tiny_model(vocabulary=100), tokenizer, [EOS, *range(10, 40)], 99, -7.0)
+    policy = laser.Policy(tiny_model(vocabulary=100), tokenizer, [EOS, *range(10, 40)], 99)
     problems = [{"problem": p, "answer": f"gold of {p}", "prompt": tokenizer(p)["input_ids"]} for p in ("1+1=", "2", "3*3*3=")]
     prompts, sample, drawn, asked, got = repeated([row["prompt"] for row in problems], 4), laser.sample_together, [], [], []
     monkeypatch.setattr(laser, "sample_together", lambda *a: drawn.append((a[3], sample(*a))) or drawn[-1][1])
@@ -280,7 +253,7 @@ def test_training_step__hands_the_update_each_solution_with_its_own_problem(monk
     for step, alpha, tau, options in ((1, 0, 0, {"kl": 0.1}), (2, 0.6, 0, {"balanced": False, "exact_reference": True}),
                                       (5, 0.6, 0.3, {"seed": 1, "kl": 0.1}), (5, 0.6, 0.3, {})):
         config = Config(alpha=0.6, tau=0.3, reasoning_warmup=2, self_reward_warmup=3, beta=0.3, group_size=4, max_response_tokens=4,
-                        min_std=0.25, **options)
+                        min_std=0.25, c_ref=-7.0, **options)
         asked.clear()
         figures, rollouts = laser.training_step(policy, "optimizer", problems, step, config, reference if options else None)
         (u, solutions), batch = drawn[-1], got[-1][2]
@@ -294,29 +267,25 @@ def test_training_step__hands_the_update_each_solution_with_its_own_problem(monk
         told_apart = torch.where(complete, self_rewards.clamp(0, 1), 0).view(3, 4).std(1) > 0.25
         assert not tau or told_apart.any() and not told_apart.all()
         mixed = laser.mix_advantages(laser.group_advantages(rewards, 4), self_rewards, complete, 4, tau, 0.25)
-        weights = laser.class_weights(rewards, complete, config.balanced)
-        expected = (prompts, responses, mask_of(solutions), solutions.logps, rewards, mixed, weights, c_ref, ref_logps if options else None)
+        mask, weights = torch.arange(4) < solutions.lengths[:, None], laser.class_weights(rewards, complete, config.balanced)
+        expected = (prompts, responses, mask, solutions.logps, rewards, mixed, weights, c_ref, ref_logps if options else None)
         for name, mine, x in zip(batch._fields, expected, batch, strict=True):
             assert torch.allclose(mine, x) if torch.is_tensor(x) else mine == x, name
         assert got[-1] == (policy, "optimizer", batch, alpha, config)
-        assert rollouts == list(zip(repeated(problems, 4), texts, rewards.tolist(), self_rewards.tolist()))
-        seconds = [figures[f"{what}_seconds"] for what in ("sample", "verify", "train")]
-        assert figures["step"] == step + 1 and min(seconds) > 0 and figures["seconds"] == pytest.approx(sum(seconds))
+        kept = zip(repeated(problems, 4), texts, rewards.tolist(), self_rewards.tolist(), responses)
+        assert [(row["problem"], row["response"], row["reward"], row["self_reward"], row["last_token"]) for row in rollouts] == [
+            (row["problem"], text, r_v, laser.number(r_s), ids[-1]) for row, text, r_v, r_s, ids in kept]
+        assert figures["step"] == step + 1 and min(figures[f"{what}_seconds"] for what in ("sample", "verify", "train")) > 0
     assert not any(torch.equal(a, b) for (a, _), (b, _) in itertools.combinations(drawn, 2))  # each step and each seed has its own draws
 
 
 def test_texts_of__what_is_judged_is_all_that_was_written_but_the_end(tmp_path):
-    """Special tokens, too: one may end the thoughts, and a box before it does not count."""
     tokenizer = byte_tokenizer(tmp_path)
     tokenizer.add_tokens(["</think>"], special_tokens=True)
-    policy, text = laser.Policy(None, tokenizer, [0, 2], 5, None), "\\boxed{0}</think> so \\boxed{5}"
+    policy, text = laser.Policy(None, tokenizer, [0, 2], 5), "\\boxed{0}</think> so \\boxed{5}"
     ids = tokenizer(text)["input_ids"]
     assert laser.texts_of(policy, [ids + [2], ids + [0], ids, [2], [0, 1, 2]]) == [text, text, text, "", "<|endoftext|><|im_start|>"]
-    complete, config = torch.tensor([True] * 3), Config()
-    texts = laser.texts_of(policy, [ids + [2], ids[: ids.index(len(tokenizer) - 1)] + [2], ids[ids.index(len(tokenizer) - 1) :]])
-    for gold, rewards in (("5", [1, 0, 1]), ("0", [0, 1, 0])):
-        assert laser.verify(texts, [{"answer": gold}] * 3, complete, config).tolist() == rewards
-    assert tokenizer(texts[0])["input_ids"] == ids  # so --score reads the tokens that were sampled
+    assert [reward(text, gold, strict=True) for gold in "50"] == [1, 0] and len(tokenizer) - 1 in ids  # a box in the thoughts does not count
 
 
 def test_verify__each_solution_is_judged_once_by_one_process_and_training_is_strict(monkeypatch):
@@ -332,63 +301,52 @@ def test_verify__each_solution_is_judged_once_by_one_process_and_training_is_str
 
 
 def test_schedule__holds_back_the_loss_then_the_integration():
-    config = Config(alpha=0.3, tau=0.2, reasoning_warmup=2, self_reward_warmup=3)
-    assert [laser.schedule(step, config) for step in range(7)] == [(0, 0)] * 2 + [(0.3, 0)] * 3 + [(0.3, 0.2)] * 2
-    assert laser.schedule(9, Config(alpha=0.0, reasoning_warmup=2, self_reward_warmup=3)) == (0, 0)  # what is never learnt has no say
+    for alpha, expected in ((0.3, [(0, 0)] * 2 + [(0.3, 0)] * 3 + [(0.3, 0.2)] * 2), (0.0, [(0, 0)] * 7)):  # what is never learnt has no say
+        config = Config(alpha=alpha, tau=0.2, reasoning_warmup=2, self_reward_warmup=3)
+        assert [laser.schedule(step, config) for step in range(7)] == expected
 
 
 def test_problems_of_step__draws_every_problem_once_an_epoch_and_needs_no_history():
     problems, config = list(range(10)), Config(prompts_per_step=4)
-    drawn = [laser.problems_of_step(problems, step, config) for step in range(5)]
-    assert sorted(sum(drawn, [])[:10]) == problems == sorted(sum(drawn, [])[10:])
-    assert laser.problems_of_step(problems, 3, config) == drawn[3] and sum(drawn, [])[:10] != sum(drawn, [])[10:]
+    drawn = sum([laser.problems_of_step(problems, step, config) for step in range(5)], [])
+    assert sorted(drawn[:10]) == problems == sorted(drawn[10:]) and drawn[:10] != drawn[10:]
+    assert laser.problems_of_step(problems, 3, config) == drawn[12:16]
 
 
 # --------------------------------------------------------------------------------------------------- sampling
 
-
-@pytest.mark.parametrize("temperature", [1.0, 0.6, 1.7])
-def test_sample__and_all_token_logps_agree_with_a_float64_forward(model, temperature):
+@pytest.mark.parametrize("kind, temperature", [("qwen2", 1.0), ("llama", 0.6), ("qwen2", 1.7), ("qwen2", 0.0)])
+def test_sample__and_all_token_logps_agree_with_a_float64_forward(kind, temperature):
     """Token t of solution i is the inverse CDF at u[i, t]; every EOS ends a solution, and z_c is read after it, untempered."""
-    solutions = draw(model, group_size=8, eos_ids=[EOS, EOS2], temperature=temperature)
-    prompts, responses, u = repeated(PROMPTS, 8), solutions.responses(), laser.uniforms(32, 12, "test", 0)
+    model = tiny_model(kind)
+    solutions = draw(model, eos_ids=[EOS, EOS2], temperature=temperature)
+    prompts, responses, u = repeated(PROMPTS, 4), solutions.responses(), laser.uniforms(16, 12, "test", 0)
     logps, logp_zc = laser.all_token_logps(model, prompts, responses, ZC, Config(temperature=temperature, micro_batch_tokens=40))
     assert not logps.requires_grad and not solutions.logps.requires_grad and not solutions.complete.all()
-    assert {r[-1] for r, done in zip(responses, solutions.complete) if done} == {EOS, EOS2}
-    exact = tiny_model(model.config.model_type).double()
+    assert {r[-1] for r, done in zip(responses, solutions.complete) if done} == {EOS, EOS2} or not temperature
+    exact = tiny_model(kind).double()
     for i, (prompt, response) in enumerate(zip(prompts, responses)):
         with torch.no_grad():  # what predicts the response, and what follows it
             n, logits = len(response), exact(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 :]
-        tempered, grade = (logits / temperature).log_softmax(-1), logits.log_softmax(-1)[-1, ZC].item()
+        tempered, grade = (logits / (temperature or 1)).log_softmax(-1), logits.log_softmax(-1)[-1, ZC].item()
         for row in (solutions.logps[i], logps[i]):
             assert torch.allclose(row[:n].double(), tempered[range(n), response], atol=1e-4) and not row[n:].any()
         for t, y in enumerate(response):  # the cumulative probability reaches u at y, and not before it
             cdf = tempered[t].exp().cumsum(-1)
-            assert (cdf[y - 1] if y else 0) - 1e-4 < u[i, t] <= cdf[y] + 1e-4
+            assert (cdf[y - 1] if y else 0) - 1e-4 < u[i, t] <= cdf[y] + 1e-4 or not temperature and y == tempered[t].argmax()
         complete = response[-1] in (EOS, EOS2)
         assert solutions.complete[i] == complete and not {EOS, EOS2} & set(response[:-1]) and (complete or n == 12)
         assert solutions.lengths[i] == n and not solutions.tokens[i, n:].any()
         assert (logp_zc[i].item(), solutions.logp_zc[i].item()) == pytest.approx((grade, grade if complete else -math.inf), abs=1e-4)
 
 
-def test_sample__greedy_equals_generate(model):
-    solutions = draw(model, group_size=1, temperature=0)
-    untempered, _ = laser.all_token_logps(model, PROMPTS, solutions.responses(), ZC, Config(temperature=0.0))  # as if at temperature 1
-    assert torch.allclose(solutions.logps[:, : untempered.size(1)], untempered, atol=1e-4)
-    for prompt, response in zip(PROMPTS, solutions.responses()):
-        expected = model.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=12, do_sample=False)
-        assert response == expected[0, len(prompt) :].tolist()
-
-
-def test_sample__is_the_same_whatever_runs_beside_it(model, monkeypatch):
+def test_sample__is_the_same_whatever_runs_beside_it(monkeypatch):
     """Fewer problems, fewer rows, fewer prompts a pass, in stages; ended rows that linger, as on a GPU, also where their last token was EOS."""
-    u, options = laser.uniforms(32, 6, "test", 0), ([EOS, EOS2, 20], ZC, 1.0, lambda n: None)
+    model, u, options = tiny_model(), laser.uniforms(32, 6, "test", 0), ([EOS, EOS2, 20], ZC, 1.0, lambda n: None)
     expected = laser.sample(model, PROMPTS, 8, u, *options)
     assert {1, 2, 4, 6} <= set(expected.lengths[expected.complete].tolist()) and not expected.complete.all()
-    parts = (laser.sample(model, prompts, 8, some, *options) for prompts, some in ((PROMPTS[:1], u[:8]), (PROMPTS[1:], u[8:])))
-    others = [laser.Solutions(*map(torch.cat, zip(*parts)))]
-    others += [laser.sample_in_chunks(model, PROMPTS, 8, u, most, *options) for most in (1, 3, 16)]
-    for stage, most in ((1, 0), (2, 3), (6, 5)):
+    others = [laser.sample_in_chunks(model, PROMPTS, 8, u, most, *options) for most in (3, 16)]
+    for stage, most in ((1, 0), (2, 5)):
         monkeypatch.setattr(laser, "FIRST_STAGE", stage)
         others.append(laser.sample_in_stages(model, PROMPTS, 8, u, most, *options))
     for look_every, prefill_tokens in (({}, 12), ({"cpu": 2}, 1)):  # two prompts a pass, then one
@@ -401,7 +359,6 @@ def test_sample__is_the_same_whatever_runs_beside_it(model, monkeypatch):
 
 
 def test_prefill__runs_a_prompt_once_then_advance_a_token_for_less_than_twice_the_rows_that_must_run(monkeypatch):
-    """The last pass of a solution feeds its EOS, after which z_c is read: the self-reward costs one token."""
     model, shapes, counted = tiny_model(), [], []
     monkeypatch.setattr(laser, "PREFILL_TOKENS", 12)  # two of the longest prompts
     model.base_model.register_forward_pre_hook(lambda module, _, inputs: shapes.append(tuple(inputs["input_ids"].shape)), with_kwargs=True)
@@ -424,59 +381,44 @@ def test_draw__at_the_ends_of_the_distribution():
         assert drawn.tolist() == [token] and drawn_logp[0] == logp[0, token]
     short = torch.tensor([[0.3, 0.3, 0.0]]).log()  # rounding may leave a sum below 1: even then no token of probability 0
     assert laser.draw(short, torch.ones(1), 1.0)[0].tolist() == [1]
-    a, b, again = (laser.uniforms(50, 50, "train", 0, step) for step in (1, 2, 1))
-    assert torch.equal(a, again) and not torch.equal(a, b) and 0 < a.min() and a.max() <= 1
+    a, b = (laser.uniforms(50, 50, "train", 0, step) for step in (1, 2))
+    assert not torch.equal(a, b) and 0 < a.min() and a.max() <= 1
 
 
 # -------------------------------------------------------------------------- log-probabilities and self-reward
 
-
-def optimum_of_verification(logp_ref, token, beta):
-    """π maximising E[1(z = token)] − β KL(π ‖ π_ref), found by gradient ascent on logits: the problem as the paper states it."""
-    logits = logp_ref.clone().requires_grad_()
+@pytest.mark.parametrize("logit, beta", [(-6.0, 0.5), (-8.0, 0.25), (-3.0, 1.0)])
+def test_self_reward__and_log_partition_are_the_closed_form_of_the_regularised_objective(logit, beta):
+    """π maximising E[1(z = z_c)] − β KL(π ‖ π_ref), found by gradient ascent on logits: the problem as the paper states it."""
+    logp_ref = torch.tensor([0.3, -0.2, logit, 0.9, 0.1], dtype=torch.float64).log_softmax(-1)
+    logits, c_ref = logp_ref.clone().requires_grad_(), logp_ref[2].item()
     optimizer = torch.optim.LBFGS([logits], max_iter=5000, tolerance_grad=1e-13, tolerance_change=0, line_search_fn="strong_wolfe")
-
     def loss():
         optimizer.zero_grad()
         logp = logits.log_softmax(-1)
-        value = -(logp.exp()[token] - beta * (logp.exp() * (logp - logp_ref)).sum())
+        value = beta * (logp.exp() * (logp - logp_ref)).sum() - logp[2].exp()
         value.backward()
         return value
     optimizer.step(loss)
-    return logits.detach().log_softmax(-1)
-
-
-@pytest.mark.parametrize("logit, beta", [(-6.0, 0.5), (-8.0, 0.25), (-3.0, 1.0)])
-def test_self_reward__is_the_closed_form_of_the_regularised_objective(logit, beta):
-    logp_ref = torch.tensor([0.3, -0.2, logit, 0.9, 0.1], dtype=torch.float64).log_softmax(-1)
-    optimum, c_ref = optimum_of_verification(logp_ref, 2, beta), logp_ref[2].item()
-    log_z = laser.log_partition(c_ref, beta)
+    optimum, log_z = logits.detach().log_softmax(-1), laser.log_partition(c_ref, beta)
     # r̂ = β log(π*/π_ref) + β log Z = 1 exactly; the self-reward leaves β log Z out
     assert laser.self_reward(optimum[2], c_ref, beta).item() + beta * log_z == pytest.approx(1, abs=1e-4)
     assert laser.self_reward_of(optimum[2], c_ref, Config(beta=beta)) == laser.self_reward(optimum[2], c_ref, beta)
-    # and the same Z can be read off the trained policy
-    assert laser.log_partition_now(optimum[2:3], beta).item() == pytest.approx(log_z, abs=1e-4)
-
-
-def test_log_partition__by_hand():
-    assert laser.log_partition(-23, 0.1) == pytest.approx(math.exp(-13), rel=1e-3)  # the paper's setting: 2e-6
-    assert laser.log_partition(-2, 0.5) == pytest.approx(math.log(1 + math.exp(-2) * (math.exp(2) - 1)), rel=1e-12)
-    assert laser.log_partition(-23, 0.01) == pytest.approx(77, rel=1e-6)  # the least β that is allowed: e^100
+    assert laser.log_partition_now(optimum[2:3], beta).item() == pytest.approx(log_z, abs=1e-4)  # the same Z, read off the trained policy
 
 
 # -------------------------------------------------------------------------------------- advantages and losses
-
 
 def test_group_advantages__against_the_statistics_module():
     rewards = torch.tensor([1.0, 0, 0, 1, 1, 1, 0.5, 0.25, 0, 0, 0, 0])
     for got, group in zip(laser.group_advantages(rewards, 4).view(-1, 4).tolist(), rewards.view(-1, 4).tolist()):
         expected = [(r - statistics.mean(group)) / (statistics.stdev(group) + 1e-6) for r in group]
         assert got == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert not laser.group_advantages(torch.tensor([0.7, 0.1]).repeat_interleave(8), 8).any()  # equal fractions, whose mean is rounded
 
 
 @pytest.mark.parametrize("self_rewards, tau, min_std, expected", [  # of pairs; one that differs normalises to ±1/√2 = ±0.7071
     ([3.0, -5, 0.52, 0.5, 0.2, 0.9], 0.2, 0.1, [0.9414, -0.9414, 0, 0, 1.7414, -1.7414]),  # clipped: 1, 0 | too near | 0.2, cut → 0
-    ([3.0, -5, 0.52, 0.5, 0.2, 0.9], 0.0, 0.0, [1, -1, 0, 0, 2, -2]),
     ([3.0, 1.05, 0.4, 0.4, -0.5, 0.9], 0.2, 0.0, [1, -1, 0, 0, 2, -2]),  # clipped to the same: 1, 1 | equal | 0, cut → 0
     ([0.0, 0.5, 0.0, 1.0, 0.0, -math.inf], 1.0, 0.36, [1, -1, -0.7071, 0.7071, 2, -2]),  # 0.5/√2, the std of n − 1, is no more than 0.36
     ([0.0, 0.5, 0.0, 1.0, 0.0, -math.inf], 1.0, 0.35, [-0.7071, 0.7071, -0.7071, 0.7071, 2, -2]),
@@ -502,7 +444,6 @@ def test_policy_loss__clips_by_hand_and_takes_nothing_from_beyond_the_mask(beyon
 @pytest.mark.parametrize("rewards, complete, weights, loss", [  # every r_s is 0.25
     ("10000", "11111", [2.5, 0.625, 0.625, 0.625, 0.625], 0.75**2 / 2 + 0.25**2 / 2),  # one right, four wrong: each class weighs half
     ("11001", "11110", [1, 1, 1, 1, 0], 0.75**2 / 2 + 0.25**2 / 2),  # a cut one counts nowhere, whatever its reward
-    ("10011", "10110", [0.75, 0, 1.5, 0.75, 0], 0.75**2 / 2 + 0.25**2 / 2),
     ("11111", "11111", [0.5] * 5, 0.75**2 / 2),  # one class only carries the weight 1/2 of the definition
     ("00000", "01111", [0, 0.5, 0.5, 0.5, 0.5], 0.25**2 / 2),
     ("00000", "00000", [0] * 5, 0),
@@ -522,11 +463,10 @@ def test_class_weights__and_self_reward_loss_by_hand(rewards, complete, weights,
 
 def test_self_reward_cross_entropy__against_torch_and_finite():
     logp_zc = torch.tensor([-0.2, -3.0, -7.0, 0.0, -torch.inf], dtype=torch.float64, requires_grad=True)
-    rewards, complete = torch.tensor([1.0, 0, 1, 0, 0]).double(), torch.tensor([True, True, True, False, False])
+    rewards = torch.tensor([1.0, 0, 1, 0, 0]).double()
     entropies = F.binary_cross_entropy(logp_zc[:3].exp(), rewards[:3], reduction="none")
-    for balanced, weights in ((False, [1, 1, 1]), (True, [0.75, 1.5, 0.75])):
-        got = laser.self_reward_cross_entropy(logp_zc, rewards, laser.class_weights(rewards, complete, balanced), 3)
-        assert got.item() == pytest.approx(sum(w * e.item() for w, e in zip(weights, entropies)) / 3, rel=1e-6)
+    got = laser.self_reward_cross_entropy(logp_zc, rewards, torch.tensor([0.75, 1.5, 0.75, 0, 0]), 7)
+    assert got.item() == pytest.approx((entropies @ torch.tensor([0.75, 1.5, 0.75]).double()).item() / 7, rel=1e-6)
     assert torch.equal(laser.self_reward_of(logp_zc, -4.0, Config(self_loss="ce")), logp_zc.exp())  # what it trains
     sure = laser.self_reward_cross_entropy(logp_zc, rewards, torch.tensor([1.0, 1, 1, 1, 0]), 4)  # a wrong one, called right with certainty
     (gradient,) = torch.autograd.grad(sure, logp_zc)
@@ -544,17 +484,15 @@ def test_kl_penalty__is_the_divergence_on_average_and_takes_nothing_from_beyond_
 
 # ------------------------------------------------------------------------------------------------- one update
 
-
 def batch_of(solutions, rewards, advantages, config=Config(), ref_logps=None):
-    """What `update` learns from, for PROMPTS with four solutions each."""
     weights = laser.class_weights(rewards, solutions.complete, config.balanced)
-    return laser.Batch(repeated(PROMPTS, 4), solutions.responses(), mask_of(solutions), solutions.logps, rewards, advantages, weights,
+    mask = torch.arange(solutions.tokens.size(1)) < solutions.lengths[:, None]
+    return laser.Batch(repeated(PROMPTS, 4), solutions.responses(), mask, solutions.logps, rewards, advantages, weights,
                        torch.full((len(rewards),), -4.0), ref_logps)
 
 
 def step_of(model, rewards=None, off=0.0, lr=1.0, eos_ids=(EOS,), **settings):
-    """`update` with plain gradient descent: (its figures, what it learnt from). It alone runs the model in training mode: gradient
-    checkpointing works in no other, and switches the cache off that sampling needs."""
+    """`update` with plain gradient descent: (its figures, what it learnt from). It alone runs the model in training mode."""
     config, modes = Config(**{"beta": 0.2, "grad_clip": 1e9, **settings}), []
     model.base_model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
     solutions = draw(model.train(), T=8, eos_ids=eos_ids, temperature=config.temperature)
@@ -562,12 +500,11 @@ def step_of(model, rewards=None, off=0.0, lr=1.0, eos_ids=(EOS,), **settings):
     ref_logps, ref_zc = laser.all_token_logps(tiny_model(seed=1), repeated(PROMPTS, 4), solutions.responses(), ZC, config)
     batch = batch_of(solutions, rewards, laser.group_advantages(rewards, 4), config, ref_logps if config.kl else None)
     up_and_down = torch.where(torch.arange(16 * 8).view(16, 8) % 2 == 0, off, -off)
-    batch = batch._replace(sampler_logps=solutions.logps + up_and_down * batch.mask)
-    batch = batch._replace(ref_logp_zc=ref_zc) if config.exact_reference else batch
+    batch = batch._replace(sampler_logps=solutions.logps + up_and_down * batch.mask, ref_logp_zc=ref_zc if config.exact_reference else batch.ref_logp_zc)
     laser.all_token_logps(model.train(), batch.prompts, batch.responses, ZC, config)
     assert len(modes) > 2 and not any(modes)
     modes.clear()
-    figures = laser.update(laser.Policy(model, None, [EOS], ZC, -4.0), torch.optim.SGD(model.parameters(), lr=lr), batch, 0.7, config)
+    figures = laser.update(laser.Policy(model, None, [EOS], ZC), torch.optim.SGD(model.parameters(), lr=lr), batch, 0.7, config)
     assert modes and all(modes) and all(p.grad is None for p in model.parameters())  # so what comes next begins anew
     return figures, (batch, solutions, config)
 
@@ -591,21 +528,16 @@ def brute_force_loss(model, batch, solutions, config, alpha, old=None):
             losses[r].append(-(at_zc if r else torch.log1p(-at_zc.exp())) if config.self_loss == "ce" else squared)
     of_self = sum(sum(e) / (2 * len(e)) for e in losses.values() if e) if config.balanced else torch.stack(losses[0.0] + losses[1.0]).mean()
     policy, of_self, kl = -torch.stack(gains).mean(), torch.as_tensor(of_self), torch.stack(kl).mean()
-    figures = {"policy_loss": policy.item(), "self_reward_loss": of_self.item(), "kl": kl.item() * bool(config.kl)}
-    figures["clip_fraction"] = statistics.mean(outside)
+    figures = {"policy_loss": policy.item(), "self_reward_loss": of_self.item(), "kl": kl.item() * bool(config.kl), "clip_fraction": statistics.mean(outside)}
     return policy + alpha * of_self + config.kl * kl, figures, logps
-
-
-TWICE = {"off": 0.3, "lr": 0.5, "clip_low": 0.02, "clip_high": 0.03, "grad_clip": 0.5, "updates": 2}
 
 
 @pytest.mark.parametrize("settings, pad, budget", [({}, PAD, 1), ({}, EOS, 10**6), ({"self_loss": "ce"}, PAD, 10**6), ({"kl": 0.3}, PAD, 30),
                          ({"balanced": False}, PAD, 30), ({"temperature": 0.7}, PAD, 30), ({"exact_reference": True}, EOS, 30),
-                         ({"grad_clip": 0.01}, PAD, 60), ({"rewards": 0.0}, PAD, 60), ({"rewards": 1.0}, PAD, 60),
-                         ({"eos_ids": (99,)}, PAD, 60), (TWICE, PAD, 60)], ids=str)
+                         ({"grad_clip": 0.01}, PAD, 60), ({"rewards": 0.0}, PAD, 60), ({"rewards": 1.0}, PAD, 60), ({"eos_ids": (99,)}, PAD, 60),
+                         ({"off": 0.3, "lr": 0.5, "clip_low": 0.02, "clip_high": 0.03, "grad_clip": 0.5, "updates": 2}, PAD, 60)], ids=str)
 def test_update__follows_the_gradient_of_the_joint_loss_however_it_is_cut(settings, pad, budget, monkeypatch):
-    """Also with pad = EOS, where masks made from token ids would lose EOS's gradient; of equal rewards; of cut solutions only. The second
-    update's ratios are against the log-probs of the first; those of the sampler, off by 0.3, up and down, are only watched."""
+    """Also with pad = EOS, where masks made from token ids would lose EOS's gradient. Log-probs of the sampler, off by 0.3, are only watched."""
     monkeypatch.setattr(laser, "LOGITS_AT_A_TIME", 7 * V)  # of so many tokens
     model, mine, start = tiny_model(pad=pad), tiny_model(pad=pad), tiny_model(pad=pad)
     figures, (batch, solutions, config) = step_of(model, micro_batch_tokens=budget, **settings)
@@ -627,25 +559,23 @@ def test_update__follows_the_gradient_of_the_joint_loss_however_it_is_cut(settin
     assert figures == pytest.approx({name: statistics.mean(x[name] for x in each) for name in each[0]}, rel=1e-3, abs=1e-5)
 
 
-@pytest.mark.parametrize("kind, fails", [("bfloat16", 2), ("float32", 2), ("float32", 7), ("sharded", 2)])
+@pytest.mark.parametrize("kind, fails", [("bfloat16", 2), ("float32", 7), ("sharded", 2)])
 def test_update__where_memory_runs_out_is_the_one_with_half_the_tokens_at_a_time(kind, fails, capsys, request):
-    """In the midst of a block's backward pass, of the first update or of the second, which needs what the first has left."""
     found, solutions, updates = [], draw(tiny_model(), T=8), 1 if kind == "bfloat16" else 2
     laser.join(CPU)
     request.addfinalizer(torch.distributed.destroy_process_group)
     for budget, fatal in ((60, fails), (30, 0)):
         model, passes, config = tiny_model(), itertools.count(1), Config(beta=0.2, micro_batch_tokens=budget, updates=updates)
         model = model.to(torch.bfloat16 if kind == "bfloat16" else torch.float32)
-
         def no_memory(gradient):
             if next(passes) == fatal:
-                raise torch.OutOfMemoryError("CUDA out of memory")
+                raise torch.OutOfMemoryError("CUDA out of memory")  # in a block's backward pass, of the first update or the second
         model.base_model.layers[0].self_attn.q_proj.register_forward_hook(lambda module, given, output: output.register_hook(no_memory) and None)
         if kind == "sharded":
             laser.shard(model)
         batch = batch_of(solutions, torch.tensor([1.0, 0, 0, 1] * 4), torch.linspace(-1, 1, 16))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1) if kind == "float32" else laser.make_optimizer(model, 0.01, 0.0)
-        norm = laser.update(laser.Policy(model, None, [EOS], ZC, -4.0), optimizer, batch, 0.1, config)["grad_norm"]
+        norm = laser.update(laser.Policy(model, None, [EOS], ZC), optimizer, batch, 0.1, config)["grad_norm"]
         found.append([torch.tensor(norm), *(w.full_tensor() if kind == "sharded" else w for w in model.parameters())])
         assert norm > 0.1 and config.micro_batch_tokens == 30 and ("on with 30 tokens" in capsys.readouterr().err) == (budget == 60)
     assert all(torch.allclose(x, y, rtol=0, atol=1e-4 if fails == 7 else 0) for x, y in zip(*found))  # 7: the first update had 60 at a time
@@ -668,7 +598,6 @@ def test_update__that_is_not_finite_is_refused_before_the_weights_change(what, m
 
 # ----------------------------------------------------------------------------------- self-verification, votes
 
-
 def test_verification_metrics__against_pair_counting():
     generator = torch.Generator().manual_seed(2)
     rewards = (torch.rand(60, generator=generator) < 0.4).float().tolist()
@@ -687,17 +616,13 @@ def test_verification_metrics__against_pair_counting():
         brier = statistics.mean(error**2 for error in errors) if scores else math.nan
         got = {name: x.item() for name, x in laser.verification_metrics(torch.tensor(scores), torch.tensor(rewards)).items()}
         assert got == pytest.approx({"f1": f1, "auroc": auroc, "ece": ece, "brier": brier}, nan_ok=True)
-    assert laser.number(torch.tensor(math.nan)) is None  # JSON has no nan
 
 
 def brute_force_vote(answers, weights, worth, k):
     """Over all k-subsets: the worth of the answer with the largest summed weight, ties sharing the credit."""
     credit = []
     for subset in itertools.combinations(range(len(answers)), k):
-        sums = {}
-        for i in subset:
-            if answers[i] >= 0:
-                sums[answers[i]] = sums.get(answers[i], 0) + weights[i]
+        sums = {a: sum(weights[i] for i in subset if answers[i] == a) for a in {answers[i] for i in subset} - {-1}}
         credit.append(statistics.mean([worth[a] for a in sums if sums[a] > max(sums.values()) - 1e-9] or [0]))
     return statistics.mean(credit)
 
@@ -727,6 +652,9 @@ def test_vote__against_brute_force_over_all_subsets():
 
 
 # --------------------------------------------------------------------------------------- problems and prompts
+
+VERL = {"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1+1?"}], "data_source": "x",
+        "reward_model": {"ground_truth": "2", "style": "rule"}}  # a row as verl and the authors have it
 
 
 def test_pair_problems__have_one_pair_and_careless_solutions_that_add_up(monkeypatch):
@@ -764,10 +692,9 @@ def test_load_problems__local_data_of_every_kind(tmp_path, capsys):
     assert f"reading {tmp_path}/[1].jsonl" in capsys.readouterr().out
 
 
-def test_load_problems__answers_are_read_as_they_stand_and_those_that_teach_nothing_are_counted(tmp_path, capsys):
+def test_load_problems__answers_are_read_as_they_stand_and_those_that_teach_nothing_or_repeat_are_counted(tmp_path, capsys):
     def of(name, *golds):
         return table(tmp_path / name, [{"problem": "p", "answer": gold} for gold in golds])
-
     (tmp_path / "a.csv").write_text("problem,answer\np,NA\np,007\np,\n,5\np,0.50\n")
     (tmp_path / "long.csv").write_text("problem,answer,level\n1+1,2,5,\n2+2,4,5,\n")  # the rows are longer than the header
     golds = of("golds.jsonl", "5", "proof", "notfound", "", "N/A", "yes", "{'ground_truth': '3'}", "We see that the claim holds, as was to be shown.")
@@ -779,6 +706,12 @@ def test_load_problems__answers_are_read_as_they_stand_and_those_that_teach_noth
         assert "{} rows, {} with a problem in problem, {} of them with a checkable answer in answer".format(*counts) in printed.out
         assert ("warning: 1 answers are yes, no, true or false: guessing earns half" in printed.err) == (name == golds)
     assert len(laser.load_problems(golds, True, Config(reward="math:sqrt"))) == 8  # whoever judges for himself needs no gold
+    numbers = datasets.Dataset.from_list([{"problem": str(x), "answer": x} for x in (0.1, 2.0, 1 / 3, 16777216.0)] * 2)
+    numbers.cast_column("answer", datasets.Value("float32")).to_parquet(tmp_path / "f.parquet")
+    for train, times in ((True, 2), (False, 1)):  # as they print; held-out problems are asked once
+        rows = laser.load_problems(str(tmp_path / "f.parquet"), train, Config())
+        assert [row["answer"] for row in rows] == ["0.1", "2", "0.33333334", "16777216"] * times
+        assert ("f.parquet: 4 rows repeat a problem, which is asked once" in capsys.readouterr().out) == (not train)
     for value, expected in ((70, "70"), ("We add.\n#### 1,234", "1,234"), ("so \\boxed{\\frac{1}{2}}.", "\\frac{1}{2}"), ([3, "4"], ""),
                             (" x ", "x"), (None, ""), ("#### 1\n#### 2", "2"), ('["27"]', "27"), ("['1/2', '0.5']", "1/2"), ('["1", "2"]', ""),
                             ("[1, 2]", "[1, 2]"), ("[0,1)", "[0,1)"), (["3"], "3"), ([], ""),
@@ -786,31 +719,21 @@ def test_load_problems__answers_are_read_as_they_stand_and_those_that_teach_noth
         assert laser.gold_answer(value) == expected
 
 
-def test_load_problems__float32_as_it_prints_and_repeated_problems_are_evaluated_once(tmp_path, capsys):
-    golds = [0.1, 2.0, 1 / 3, 16777216.0]
-    table_ = datasets.Dataset.from_list([{"problem": str(x), "answer": x} for x in golds] * 2)
-    table_.cast_column("answer", datasets.Value("float32")).to_parquet(tmp_path / "f.parquet")
-    rows = laser.load_problems(str(tmp_path / "f.parquet"), True, Config())
-    assert [row["answer"] for row in rows] == ["0.1", "2", "0.33333334", "16777216"] * 2 and "repeat" not in capsys.readouterr().out
-    assert laser.load_problems(str(tmp_path / "f.parquet"), False, Config()) == rows[:4]
-    assert "f.parquet: 4 rows repeat a problem, which is asked once" in capsys.readouterr().out
-
-
 def test_reward_function__gives_the_row_with_all_its_columns_to_a_function_that_needs_it(tmp_path, monkeypatch):
     (tmp_path / "wants.py").write_text(
         "def row(response, gold, row): return row['level'] / 10 + (row['problem'] == 'p') / 100 + (row['prompt'] == 'x') / 1000\n"
-        "def two(response, gold, tolerance=1e-6): return tolerance\ndef rest(response, gold, **more): return len(more)\n")
-    monkeypatch.syspath_prepend(tmp_path)
+        "def two(response, gold, tolerance=1e-6): return tolerance\ndef rest(response, gold, **more): return len(more)\n"
+        "def short(response, gold): return 1 / (1 + len(response))\ndef wild(response, gold): return 7\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
     name = table(tmp_path / "d.jsonl", [{"problem": "p", "answer": "?", "level": 7, "prompt": "x"}])
-    for function, value in (("row", 0.711), ("two", 1e-6), ("rest", 0)):
+    for function, value in (("row", 0.711), ("two", 1e-6), ("rest", 0), ("short", 0.5)):
         config = Config(reward=f"wants:{function}")
         (row,) = laser.load_problems(name, True, config)
         assert laser.reward_function(config)("y", {**row, "prompt": [5]}) == pytest.approx(value)
+    assert laser.verify(["y", "y"], [{"answer": "?"}] * 2, torch.tensor([True, False]), config).tolist() == [0.5, 0] and sys.path.count(os.getcwd()) == 1
+    refused("--reward wants:wild returned 7.0, not 0 … 1", laser.reward_function(Config(reward="wants:wild")), "y", row)
     assert "columns" not in laser.load_problems(table(tmp_path / "e.jsonl", [{"problem": "p", "answer": "1", "level": 7}]), True, Config())[0]
-
-
-VERL = {"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1+1?"}], "data_source": "x",
-        "reward_model": {"ground_truth": "2", "style": "rule"}}  # a row as verl and the authors have it
 
 
 def test_column_of__by_flag_or_known_name_or_in_dicts(tmp_path):
@@ -843,11 +766,9 @@ def test_question__messages_may_be_in_parts_or_written_as_text():
 
 def test_read_table__configurations_and_splits_of_the_hub(tmp_path, monkeypatch, capsys):
     asked, row = [], datasets.Dataset.from_list([{"question": "1+1?", "answer": "We add. #### 2"}])
-
     def load(source, subset):
         asked.append((source, subset))
         return datasets.DatasetDict({name: row for name in ("validation train test" if source == "a/all" else "eval extra").split()})
-
     monkeypatch.setattr(datasets, "load_dataset", load)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "with:colon").mkdir()  # a local folder comes first
@@ -878,15 +799,12 @@ def byte_tokenizer(folder):
 
 def test_encode_prompts__suffix_template_and_special_tokens_once(tmp_path):
     tokenizer = byte_tokenizer(tmp_path)
-    policy = laser.Policy(None, tokenizer, [0], 5, None)
-
+    policy = laser.Policy(None, tokenizer, [0], 5)
     def prompt(row, **options):
         return tokenizer.decode(laser.encode_prompts(policy, [row], Config(**options))[0])
-
     def begins_or_ends(single):
         special = [(token, tokenizer.get_vocab()[token]) for token in ("<|im_start|>", "<|endoftext|>")]
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=special)
-
     turns = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1+1?{}<|im_end|>\n<|im_start|>assistant\n"
     row, plain = {"problem": "1+1?", "messages": VERL["prompt"]}, {"problem": "Find it."}
     begins_or_ends("<|im_start|> $A")  # as many tokenizers put a BOS before what they encode
@@ -902,56 +820,59 @@ def test_encode_prompts__suffix_template_and_special_tokens_once(tmp_path):
     assert tokenizer("x")["input_ids"][-1] == 0 and prompt(plain, prompt_suffix="") == "Find it."
 
 
-def test_add_prompts__take_four_bytes_a_token_and_should_ask_for_a_box(capsys):
-    policy = laser.Policy(tiny_model(), laser.character_tokenizer(), [1], 5, None)
-    many, config = [{"problem": str(i), "answer": "1"} for i in range(5000)], Config(prompt_suffix="", max_response_tokens=9)
-    kept = laser.add_prompts(many, policy, config, config.data)
-    assert [list(row["prompt"]) for row in kept] == laser.encode_prompts(policy, many, config) and kept[0]["prompt"].itemsize == 4
-    for suffix, name, options, told in (("", config.data, {}, True), (None, config.data, {}, False), ("", "other", {}, False),
-                                        ("", config.data, {"reward": "x:y"}, False), ("", config.data, {"warm_start_steps": 1}, False)):
-        capsys.readouterr(), laser.add_prompts(many[:9], policy, Config(prompt_suffix=suffix, max_response_tokens=9, **options), name)
+@pytest.mark.parametrize("kind, most", [("phi3", 64), ("mistral", 64), ("olmo2", 256)])  # a longrope scaling, a sliding window, the model's end
+def test_add_prompts__drops_and_counts_and_ends_where_the_sampler_can_no_longer_follow(kind, most, tmp_path, capsys):
+    policy, rows = laser.Policy(zoo(tmp_path, kind), laser.character_tokenizer(), [1], 120), [{"problem": "x" * n} for n in (0, 1, 9, 10)] * 1500
+    config = Config(data="d", prompt_suffix="", max_prompt_tokens=9, max_response_tokens=most - 10)
+    kept = [row["prompt"] for row in laser.add_prompts(rows, policy, config, "e")]
+    assert [len(ids) for ids in kept] == [1, 9] * 1500 and kept[0].itemsize == 4 and kept[-1].tolist() == policy.tokenizer("x" * 9)["input_ids"]
+    printed = capsys.readouterr()
+    assert "e: 3000 of 6000 prompts have 1 to 9 tokens (--max_prompt_tokens)" in printed.out and not printed.err
+    refused("d: 0 of 1 prompts have 1 to 9 tokens .*; raise it", laser.add_prompts, rows[3:4], policy, config, "d")
+    refused(f"A prompt of d with its solution may take {most + 1} positions; .* at {most}: lower", laser.add_prompts, rows, policy,
+            dataclasses.replace(config, max_response_tokens=most - 9), "d")
+    for options, told in (({}, True), ({"reward": "x:y"}, False), ({"warm_start_steps": 1}, False), ({"prompt_suffix": "In a \\boxed{}."}, False)):
+        capsys.readouterr(), laser.add_prompts(rows[:4], policy, dataclasses.replace(config, max_prompt_tokens=50, max_response_tokens=1, **options), "d")
         assert ("asks for no \\boxed{}" in capsys.readouterr().err) == told
 
 
 def test_end_tokens__have_the_turn_end_of_the_template_or_what_the_flag_says(tmp_path):
     tokenizer, model = byte_tokenizer(tmp_path), tiny_model(vocabulary=300)
     model.config.eos_token_id, model.generation_config.eos_token_id = 0, [9, 0]
-    assert laser.end_tokens(model, tokenizer, Config()) == [0, 2, 9]  # <|endoftext|> comes first, <|im_end|>, the generation's own
     assert laser.end_tokens(model, tokenizer, Config(end_token=["<|endoftext|>", "7"])) == [0, 7]
-    tokenizer.chat_template = tokenizer.chat_template.replace("<|im_end|>", "\n<|im_end|>")  # on a line of its own
-    assert laser.end_tokens(model, tokenizer, Config()) == [0, 2, 9]
-    model.generation_config.eos_token_id = None
-    for template in (None, "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}",
-                     "<|im_start|>{% for m in messages %}{{ m.content|upper }}<|im_end|>{% endfor %}"):
-        tokenizer.chat_template = template  # no template, one that ends a turn with plain text, one that changes the text
-        assert laser.end_tokens(model, tokenizer, Config()) == [0]
-    model.config.eos_token_id = tokenizer.eos_token = None
+    for template, expected in ((tokenizer.chat_template, [0, 2, 9]),  # <|endoftext|> comes first, <|im_end|>, the generation's own
+                               (tokenizer.chat_template.replace("<|im_end|>", "\n<|im_end|>"), [0, 2, 9]),  # on a line of its own
+                               (None, [0, 9]), ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", [0, 9]),  # plain text
+                               ("<|im_start|>{% for m in messages %}{{ m.content|upper }}<|im_end|>{% endfor %}", [0, 9])):  # changes the text
+        tokenizer.chat_template = template
+        assert laser.end_tokens(model, tokenizer, Config()) == expected
+    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token = None
     refused("no end-of-sequence token; give --end_token", laser.end_tokens, model, tokenizer, Config())
 
 
 # ------------------------------------------------------------------------------------------------- warm start
 
-
 @pytest.mark.parametrize("template", [True, False])
-def test_warm_start__takes_the_steps_of_cross_entropy_by_hand_however_they_are_cut(template, tmp_path):
-    """In float64, as AdamW makes a whole step of a gradient that is nothing but rounding."""
+def test_warm_start__takes_the_steps_of_cross_entropy_by_hand_however_they_are_cut(template, tmp_path, capsys):
     tokenizer = byte_tokenizer(tmp_path)
     tokenizer.chat_template = tokenizer.chat_template if template else None
     rows = [{"problem": f"{a}+{b}?", "solution": f"{a + b}" * a} for a in (1, 2, 3) for b in (4, 5)]
-    rows = [{**row, "prompt": tokenizer(row["problem"])["input_ids"]} for row in rows] + [{"solution": "", "prompt": [5]}] * 3
+    rows = [{**row, "prompt": tokenizer(row["problem"])["input_ids"]} for row in rows]
+    rows += [{"solution": text, "prompt": [5]} for text in ("", "5" * 9, "")]
     config = Config(warm_start_steps=3, warm_start_batch=4, warm_start_lr=1e-2, max_response_tokens=9)
     trained = []
     for budget in (1, 10**6):
-        policy = laser.Policy(tiny_model(vocabulary=300).double(), tokenizer, [2], 5, None)
+        policy = laser.Policy(tiny_model(vocabulary=300).double(), tokenizer, [2], 5)  # of mere rounding AdamW would make a whole step
         laser.warm_start(policy, rows, dataclasses.replace(config, micro_batch_tokens=budget))
         trained.append(policy.model.state_dict())
+        assert "6 of 9 solutions have 1 to --max_response_tokens tokens, 4 a step" in capsys.readouterr().out
     model, drawn = tiny_model(vocabulary=300).double(), random.Random(laser.seed_of("warm start", 0))
-    start, optimizer = dict(model.state_dict()), torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.01)
-    start = {name: weight.clone() for name, weight in start.items()}
+    start = {name: weight.clone() for name, weight in model.state_dict().items()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.01)
     for step in range(3):
         optimizer.param_groups[0]["lr"] = 1e-2 * (3 - step) / 3
         losses = []
-        for i in drawn.sample(range(6), 4):  # the empty solutions are left out
+        for i in drawn.sample(range(6), 4):  # the empty solutions and the long one are left out
             document = tokenizer(rows[i]["solution"])["input_ids"] + [2] + ([] if template else rows[i - 1]["prompt"][:1])
             first, ids = len(rows[i]["prompt"]), torch.tensor([rows[i]["prompt"] + document])
             losses.append(F.cross_entropy(model(ids).logits[0, first - 1 : -1], ids[0, first:], reduction="none"))
@@ -964,26 +885,7 @@ def test_warm_start__takes_the_steps_of_cross_entropy_by_hand_however_they_are_c
     assert max((weight - start[name]).abs().max() for name, weight in model.state_dict().items()) > 0.01
 
 
-def test_warm_start__of_a_chat_model_on_a_file_is_saved_and_resumed(tmp_path, capsys):
-    """The cold start of a pretrained model: its own chat template, worked solutions from a file, long ones left out."""
-    folder, rows = tmp_path / "chat", laser.pair_problems("pairs", 40)
-    byte_tokenizer(folder)
-    tiny_model("llama", vocabulary=300).save_pretrained(folder)
-    long = {**rows[0], "solution": "5" * 99}
-    command = ["--model", folder, "--data", table(tmp_path / "w.jsonl", [*rows, long, {**rows[1], "solution": None}]), "--warm_start_steps", 50,
-               "--warm_start_batch", 8, "--warm_start_lr", 1e-2, "--prompt_suffix", "", "--max_response_tokens", 30, "--prompts_per_step", 4,
-               "--group_size", 4, "--max_prompt_tokens", 100, "--eval_every", 0, "--beta", 0.3, "--lr", 1e-3, "--out", tmp_path / "run"]
-    assert here(*command, "--steps", 0) == 0
-    assert "warm start: 40 of 42 solutions have 1 to --max_response_tokens tokens, 8 a step" in capsys.readouterr().out
-    assert here(*command, "--steps", 1, "--resume") == 0
-    assert lines(tmp_path / "run" / "metrics.jsonl")[0]["complete"] > 0.5  # it has learnt to end
-    assert "--steps 1 in place of 0" in capsys.readouterr().out
-    imitates, trained = (AutoModelForCausalLM.from_pretrained(tmp_path / "run" / x).state_dict() for x in ("warm_start", "checkpoint"))
-    assert any(not torch.equal(weight, trained[name]) for name, weight in imitates.items())
-
-
 # -------------------------------------------------------------------------- sampling's cache and chunked loss
-
 
 class Tape(TorchDispatchMode):
     """Passes for a CUDA graph: does all operations again with the numbers and tensors that they had, into the tensors that they gave."""
@@ -1013,10 +915,8 @@ def tapes(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.6, 0.0])
-def test_replayed__steps_are_the_usual_ones_in_stages_where_rows_leave_and_memory_runs_out(model, temperature, tapes, monkeypatch):
-    u, step, found = laser.uniforms(32, 40, "test", 0), laser.advance, []
-
+def test_replayed__steps_are_the_usual_ones_in_stages_where_rows_leave_and_memory_runs_out(tapes, monkeypatch):
+    model, u, step, found = tiny_model(), laser.uniforms(32, 40, "test", 0), laser.advance, []
     def small(model, cache, *inputs):
         if len(inputs[0]) > 8 and cache.used > 12:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -1026,7 +926,7 @@ def test_replayed__steps_are_the_usual_ones_in_stages_where_rows_leave_and_memor
         monkeypatch.setattr(laser, "GRAPH_SLOTS", {**slots})
         for advance, most in ((step, 32), (step, 7), (small, 32)):
             monkeypatch.setattr(laser, "advance", advance)
-            found.append(laser.sample_in_stages(model, PROMPTS, 8, u, most, [EOS, EOS2, 20], ZC, temperature))
+            found.append(laser.sample_in_stages(model, PROMPTS, 8, u, most, [EOS, EOS2, 20], ZC))
         assert laser.GRAPH_SLOTS == slots and len(tapes) > 12  # none failed
     for got, expected in zip(found[:3], found[3:]):
         assert all(torch.allclose(x, y, rtol=0, atol=1e-5) for x, y in zip(got, expected))
@@ -1067,7 +967,6 @@ def test_logits_of__a_gpu_keeps_the_sums_of_float32_and_the_gradient(bias, monke
 
 
 def test_chosen_logps__holds_a_chunk_of_logits_at_a_time(monkeypatch):
-    """That values and gradients are the naive ones `update` shows, which is tested with small chunks."""
     monkeypatch.setattr(laser, "LOGITS_AT_A_TIME", 3 * V)  # 3 of 10 tokens
     head, hidden, kept, rows = torch.nn.Linear(8, V, bias=False), torch.randn(10, 8, requires_grad=True), [], []
     head.register_forward_hook(lambda head, given, logits: rows.append(len(logits)))
@@ -1079,12 +978,11 @@ def test_chosen_logps__holds_a_chunk_of_logits_at_a_time(monkeypatch):
 
 # ------------------------------------------------------------------------------------------------- evaluation
 
-
 def test_solve__takes_the_last_box_and_nothing_from_a_cut_solution(given):
-    policy, row, solutions, responses, _ = given
+    policy, row, solutions, responses, drawn = given
     reference = tiny_model(seed=1, vocabulary=100)
     _, exact = laser.all_token_logps(reference, [row["prompt"]] * 4, responses, 99, Config())
-    for config, c_ref in ((Config(eval_n=4), torch.full((4,), -4.0)), (Config(eval_n=4, exact_reference=True), exact)):
+    for config, c_ref in ((Config(eval_n=4, c_ref=-4.0), torch.full((4,), -4.0)), (Config(eval_n=4, exact_reference=True), exact)):
         rows = laser.solve(policy, [row], config, "held", reference)
         assert [r["reward"] for r in rows] == [1, 0, 1, 0] and [r["answer"] for r in rows] == ["5,9", None, "5,9", "2,5"]
         assert rows[1]["self_reward"] is None is rows[1]["logp_zc"] and [r["complete"] for r in rows] == [True, False, True, True]
@@ -1093,18 +991,11 @@ def test_solve__takes_the_last_box_and_nothing_from_a_cut_solution(given):
             assert r["response"] == policy.tokenizer.decode([i for i in ids if i != EOS]) and (r["tokens"], r["last_token"]) == (len(ids), ids[-1])
             if r["complete"]:
                 assert r["logp_zc"] == logp_zc and r["self_reward"] == pytest.approx(0.1 * (logp_zc - reference_logp), rel=1e-5)
+    laser.solve(policy, [{**row, "problem": "another"}] * 3 + [row], Config(eval_n=1, c_ref=-4.0), "held")
+    assert torch.equal(drawn[0][:1], drawn[2][3:]) and not torch.equal(*drawn[2][2:])  # a problem's draws do not depend on the others asked
 
 
-def test_solve__of_a_problem_does_not_depend_on_the_others_asked(finished):
-    config = laser.parse(["--model", str(finished[0] / "checkpoint"), "--n", "3"])
-    policy = laser.load_policy(config, config.model, CPU)
-    problems = laser.add_prompts(laser.pair_problems("pairs-hard", 4), policy, config, "four")
-    both, alone = laser.solve(policy, problems, config), laser.solve(policy, problems[2:3], config)
-    assert [row["response"] for row in both[6:9]] == [row["response"] for row in alone] != [row["response"] for row in both[:3]]
-
-
-def rows_of(columns):
-    """Rows of samples.jsonl from (self_reward, reward, answer, tokens)."""
+def rows_of(columns):  # (self_reward, reward, answer, tokens)
     return [{"reward": float(r), "self_reward": score, "complete": score is not None, "answer": a, "tokens": t,
              "logp_zc": None if score is None else -3.0} for score, r, a, t in columns]
 
@@ -1122,30 +1013,24 @@ def test_summarise__no_answer_wins_nothing_and_nothing_complete_is_undefined():
 
 
 def test_summarise__intervals_draw_whole_problems_anew():
-    rng, P, n = random.Random(0), 8, 3
+    rng, P, n, means, f1s = random.Random(0), 8, 3, [], []
     samples = rows_of([(rng.random() if rng.random() < 0.8 else None, rng.random() < p / P, "1", 5) for p in range(P) for _ in range(n)])
-    row = laser.summarise(samples, n, 0.1)
-    one = laser.summarise(samples[:n], n, 0.1)
+    row, one = laser.summarise(samples, n, 0.1), laser.summarise(samples[:n], n, 0.1)
     assert one["mean@1"] is not None and {x for name, x in one.items() if name.endswith("_ci")} == {None}  # of one problem: none
-    picks = torch.randint(P, (500, P), generator=torch.Generator().manual_seed(laser.seed_of("bootstrap", P))).tolist()
-    means, f1s = [], []
-    for chosen in picks:
+    for chosen in torch.randint(P, (500, P), generator=torch.Generator().manual_seed(laser.seed_of("bootstrap", P))).tolist():
         drawn = [samples[p * n + i] for p in chosen for i in range(n)]
+        scores, rewards = torch.tensor([(s["self_reward"], s["reward"]) for s in drawn if s["complete"]]).T
         means.append(statistics.mean(s["reward"] for s in drawn))
-        called = [[(s["self_reward"] > 0.5) == bool(r) for s in drawn if s["complete"] and s["reward"] == r] for r in (0, 1)]
-        if all(called):
-            tnr, tpr = map(statistics.mean, called)
-            f1s.append(2 * tpr * tnr / (tpr + tnr) if tpr + tnr else 0)
-    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    assert row["mean@1_ci"] == pytest.approx(torch.tensor(means, dtype=torch.float64).quantile(ends).tolist())
-    assert row["f1_ci"] == pytest.approx(torch.tensor(f1s, dtype=torch.float64).quantile(ends).tolist())
+        f1s.append(laser.verification_metrics(scores, rewards)["f1"].item())
+    for name, values in (("mean@1_ci", means), ("f1_ci", f1s)):
+        values = torch.tensor(values, dtype=torch.float64)
+        assert row[name] == pytest.approx(values.nanquantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist())
 
 
 def test_step_figures__by_hand(given):
     policy, row, solutions, responses, _ = given
-    config = Config(group_size=4, reasoning_warmup=0, beta=0.2, lr=0.5)
-    optimizer = torch.optim.SGD(policy.model.parameters(), lr=0.0)
-    line, _ = laser.training_step(policy, optimizer, [row], 6, config)  # right, cut, two boxes, wrong
+    config = Config(group_size=4, reasoning_warmup=0, beta=0.2, lr=0.5, c_ref=-4.0)
+    line, _ = laser.training_step(policy, torch.optim.SGD(policy.model.parameters(), lr=0.0), [row], 6, config)  # right, cut, two boxes, wrong
     total = sum(solutions.logps[i, : len(r)].sum().item() for i, r in enumerate(responses))
     a, _, b, c = solutions.logp_zc.tolist()
     tokens, clipped = sum(map(len, responses)), [min(max(0.2 * (x + 4), 0), 1) for x in (a, b, c)]
@@ -1154,7 +1039,7 @@ def test_step_figures__by_hand(given):
                 "log_z": -math.log1p(math.exp(a) * math.expm1(-5)), "auroc": ((a > b) + (a > c)) / 2,
                 "brier": ((clipped[0] - 1) ** 2 + clipped[1] ** 2 + clipped[2] ** 2) / 3}
     assert {key: line[key] for key in expected} == pytest.approx(expected, rel=1e-4)
-    assert line["seconds"] == pytest.approx(line["sample_seconds"] + line["verify_seconds"] + line["train_seconds"])
+    assert line["seconds"] == pytest.approx(line["sample_seconds"] + line["verify_seconds"] + line["train_seconds"]) and len(line) == 27
     assert line["sample_tokens_per_s"] * line["sample_seconds"] == pytest.approx(tokens)
     assert line["train_tokens_per_s"] * line["train_seconds"] == pytest.approx(tokens + 4 * len(row["prompt"]))
 
@@ -1167,43 +1052,30 @@ def test_print_curves__a_block_for_a_fortieth_of_the_steps(capsys):
     assert capsys.readouterr().out.splitlines() == [f"{name:>8} {line} {last}" for name, line, last in expected]
 
 
-def test_show__warns_once_when_solutions_stop_ending(tmp_path, capsys):
-    def warnings(shares, **options):
+def test_show__warns_once_when_solutions_stop_ending_or_earn_nothing(tmp_path, capsys):
+    rollouts = [{"problem": "p", "response": "y", "reward": 0.5, "self_reward": None}] * 2
+    def warnings(key, values, **options):
         run = types.SimpleNamespace(logs={"metrics": [{"step": 1, "changed": {}}]}, place=types.SimpleNamespace(out=tmp_path))
-        for step, complete in enumerate(shares, 2):
-            run.logs["metrics"].append({"step": step, "reward": 0.5, "f1": None, "complete": complete})
-            rollouts = [({"problem": "p", "answer": "g"}, "y", 0.5, -math.inf)] * 2
+        for step, value in enumerate(values, 2):
+            run.logs["metrics"].append({"step": step, "reward": 0.5, "f1": None, "complete": 1, key: value})
             laser.show(run, laser.progress([]), run.logs["metrics"][-1], rollouts, Config(**options))
         return re.findall("warning: .*", capsys.readouterr().err)
-
-    (only,) = warnings([0.9, 0.95, 0.71, 0.69, 0.8, 0.1])
+    (only,) = warnings("complete", [0.9, 0.95, 0.71, 0.69, 0.8, 0.1])
     assert "at step 5 0.69 of the solutions end by themselves, " in only and "0.90" in only
-    assert not warnings([0.9, 0.6], prompts_per_step=4, group_size=4)  # of 16 solutions a quarter fewer may end by chance
-    row = {"step": 3, "problem": "p", "gold": "g", "response": "y", "reward": 0.5, "self_reward": None}  # of the last step
-    assert lines(tmp_path / "rollouts.jsonl") == [row] * 2
+    assert lines(tmp_path / "rollouts.jsonl") == [{"step": 7, **row} for row in rollouts]  # of the last step
+    assert not warnings("complete", [0.9, 0.6], prompts_per_step=4, group_size=4)  # of 16 solutions a quarter fewer may end by chance
     for earned, told in (([0] * 19, 0), ([0] * 20, 1), ([0] * 30, 1), ([0] * 19 + [1], 0), ([1] + [0] * 25, 1), (([0] * 20 + [1]) * 2, 2)):
-        run = types.SimpleNamespace(logs={"metrics": []}, place=types.SimpleNamespace(out=tmp_path))
-        for step, value in enumerate(earned, 1):
-            run.logs["metrics"].append({"step": step, "reward": value, "f1": None, "complete": 1})
-            laser.show(run, laser.progress([]), run.logs["metrics"][-1], [({"problem": "p", "answer": "g"}, "y", value, 0.0)], Config())
-        assert capsys.readouterr().err.count("warning: 20 steps without any reward") == told
+        assert sum("20 steps without any reward" in warning for warning in warnings("reward", earned)) == told
 
 
 # ---------------------------------------------------------------------------------------------- model and z_c
-
 
 SMALL = {"vocab_size": 128, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.3}
 LONG = {"original_max_position_embeddings": 64, "pad_token_id": 0, "rope_parameters": {
     "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [3.0] * 4, "original_max_position_embeddings": 64}}
 ZOO = {"gpt2": {"n_embd": 32, "n_head": 2, "n_layer": 2, "vocab_size": 128, "resid_pdrop": 0.5}, "qwen3": {**SMALL, "head_dim": 8},
-       "opt": {"vocab_size": 128, "hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
-               "max_position_embeddings": 256, "dropout": 0.3, "init_std": 0.3},
-       "seed_oss": {**SMALL, "head_dim": 8, "attention_dropout": 0.3, "residual_dropout": 0.3}, "gemma": {**SMALL, "head_dim": 8},
-       "phi3": {**SMALL, **LONG}, "mistral": {**SMALL, "sliding_window": 64}, "olmo2": SMALL, "smollm3": {**SMALL, "pad_token_id": 0},
-       "gpt_neox": {k: v for k, v in SMALL.items() if k != "num_key_value_heads"}, "mixtral": {**SMALL, "num_local_experts": 4},
-       "llama": {**SMALL, "rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0,
-                                              "high_freq_factor": 4.0, "original_max_position_embeddings": 64}},
+       "phi3": {**SMALL, **LONG}, "mistral": {**SMALL, "sliding_window": 64}, "olmo2": SMALL, "mixtral": {**SMALL, "num_local_experts": 4},
        "deepseek_v3": {**SMALL, "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
                        "v_head_dim": 8, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1,
                        "moe_intermediate_size": 16, "first_k_dense_replace": 1}}
@@ -1228,66 +1100,27 @@ def test_load_model__is_followed_to_its_eager_logits_and_has_no_dropout(kind, tm
     assert torch.equal(one, two) and torch.allclose(one, drawn.logps[:, : one.size(1)], atol=1e-4)
 
 
-def test_load_model__missing_weights_are_not_made_up(finished, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    shutil.copytree(finished[0] / "checkpoint", tmp_path / "m")
-    weights = load_file(tmp_path / "m" / "model.safetensors")
-    weights.pop("model.layers.1.mlp.up_proj.weight")
-    save_file(weights, tmp_path / "m" / "model.safetensors", {"format": "pt"})
-    refused("lacks weights, model.layers.1.mlp.up_proj.weight …; give all", laser.load_model, str(tmp_path / "m"), CPU, "float32", 0)
-
-
-def test_architecture__adapters_pointers_and_quantised_weights_are_named(finished, tmp_path):
-    for change in ("adapter", "pointers", "quantised"):
-        folder = shutil.copytree(finished[0] / "checkpoint", tmp_path / change)
-        if change == "adapter":
-            (folder / "adapter_config.json").write_text("{}")
-        elif change == "pointers":
-            (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 988097824\n")
-        else:
-            config = json.loads((folder / "config.json").read_text())
-            (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "fp8"}}))
-        refused(f"is {change}|holds an adapter, .* git-lfs pointers", laser.architecture, str(folder))
-    assert laser.architecture(str(finished[0] / "checkpoint")).model_type
-
-
-def test_is_followed__finds_dropout_that_no_configuration_names(tmp_path, monkeypatch):
+def test_load_model__and_is_followed_refuse_what_is_incomplete_or_would_be_sampled_wrongly(finished, tmp_path, monkeypatch):
     class Noisy(torch.nn.Linear):
         def forward(self, x):
             return super().forward(F.dropout(x, 0.3, self.training))
-
+    whole, lost = (finished[0] / "checkpoint" / "model.safetensors").read_bytes(), "model.layers.1.mlp.up_proj.weight"
+    config = json.loads((finished[0] / "checkpoint" / "config.json").read_text())
+    for name, content, words in (("adapter_config.json", b"{}", "holds an adapter"), ("model.safetensors", b"version https://git-lfs", "git-lfs pointers"),
+                                 ("config.json", json.dumps({**config, "quantization_config": {"quant_method": "fp8"}}).encode(), "is quantised"),
+                                 ("model.safetensors", whole.replace(lost.encode(), lost[::-1].encode()), f"lacks weights, {lost} …; give all")):
+        folder = shutil.copytree(finished[0] / "checkpoint", str(tmp_path / words[:5]))
+        Path(folder, name).write_bytes(content)
+        refused(words, laser.load_model, str(folder), CPU, "float32", 0)
+    for kind, changes in (("gpt_oss", {**SMALL, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2}),  # attention sinks
+                          ("gemma2", {**SMALL, "head_dim": 8, "initializer_range": 0.02}),  # capped logits
+                          ("gemma3", {"text_config": {**SMALL, "head_dim": 8}}), ("mamba", {"vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 1}),
+                          ("qwen2", {**SMALL, "use_sliding_window": True, "sliding_window": 2, "max_window_layers": 0})):
+        refused("choose another", zoo, tmp_path, kind, **changes)
     model, _ = zoo(tmp_path, "olmo2"), monkeypatch.setattr(laser.AutoModelForCausalLM, "from_config", lambda *_, **options: model)
     assert laser.is_followed(model, 128)
     model.lm_head.__class__ = Noisy
     refused("does not follow", zoo, tmp_path, "olmo2")
-
-
-ONE = {"vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
-REFUSED = {"falcon": ONE, "bert": ONE, "bloom": {"vocab_size": 128, "hidden_size": 32, "n_layer": 1, "n_head": 4}, "mamba": ONE,  # no plain attention
-           "gpt_oss": {**SMALL, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2},  # attention sinks
-           "gemma2": {**SMALL, "head_dim": 8, "initializer_range": 0.02}, "gemma3": {"text_config": {**SMALL, "head_dim": 8}},  # capped; more
-           "qwen2": {**SMALL, "use_sliding_window": True, "sliding_window": 2, "max_window_layers": 0}}
-
-
-@pytest.mark.parametrize("kind, most", [("phi3", 64), ("mistral", 64), ("olmo2", 256)])
-def test_add_prompts__drops_and_counts_and_ends_where_the_sampler_can_no_longer_follow(kind, most, tmp_path, capsys):
-    """A longrope scaling that switches, a sliding window, the model's own end; c_ref and the warm start take one more position."""
-    policy, rows = laser.Policy(zoo(tmp_path, kind), laser.character_tokenizer(), [1], 120, None), [{"problem": "x" * n} for n in (0, 1, 9, 10)]
-    config = Config(prompt_suffix="", max_prompt_tokens=9, max_response_tokens=most - 10)
-    assert [len(row["prompt"]) for row in laser.add_prompts(rows, policy, config, "d")] == [1, 9]
-    assert "d: 2 of 4 prompts have 1 to 9 tokens (--max_prompt_tokens)" in capsys.readouterr().out
-    refused("d: 0 of 1 prompts have 1 to 9 tokens .*; raise it", laser.add_prompts, rows[3:], policy, config, "d")
-    refused(f"A prompt of d with its solution may take {most + 1} positions; .* at {most}: lower", laser.add_prompts, rows, policy,
-            dataclasses.replace(config, max_response_tokens=most - 9), "d")
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_load_model__refuses_what_it_would_follow_wrongly(kind, tmp_path):
-    """By a sentence of ours; what does not run here at all, by the library's error."""
-    with pytest.raises(Exception if kind in ("falcon", "bert", "bloom") else laser.UserError) as error:
-        zoo(tmp_path, kind, **REFUSED[kind])
-    assert not isinstance(error.value, laser.UserError) or "choose another" in str(error.value)
 
 
 def test_load_policy__z_c_is_a_known_unused_token_or_one_beyond_the_vocabulary(tmp_path, capsys):
@@ -1317,18 +1150,16 @@ def test_load_policy__z_c_is_a_known_unused_token_or_one_beyond_the_vocabulary(t
 
 
 def test_measure_c_ref__reads_after_an_eos_that_a_cut_solution_is_given(given, capsys):
-    """And what it finds is reported with a remedy that works, where the derivation's assumptions do not hold."""
     policy, row, _, responses, _ = given
     mean, std = laser.measure_c_ref(policy, [row], Config(prompts_per_step=1, group_size=4))
-    values = []
-    for response in responses:
-        ids = torch.tensor([row["prompt"] + response + [EOS] * (response[-1] != EOS)])
-        values.append(policy.model(ids).logits[0, -1].log_softmax(-1)[99].item())
+    whole = [row["prompt"] + response + [EOS] * (response[-1] != EOS) for response in responses]
+    values = [policy.model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)[99].item() for ids in whole]
     assert (mean, std) == pytest.approx((statistics.mean(values), statistics.stdev(values)), rel=1e-4)
     said = policy.tokenizer("5")["input_ids"][0]
     refused(f"itself says token {said} .8 times in 76.; choose a --token it never uses", laser.measure_c_ref, policy._replace(zc=said), [row],
             Config(prompts_per_step=1, group_size=4))
     for options, std, words in (({"beta": 0.1}, 0.1, "log Z = 2.13 is not close to 0, .* raise --beta to 0.20 or choose a rarer"),
+                                ({"beta": 0.01}, 0.1, "log Z = 92.00 is not close"),  # the least β that is allowed: e^100
                                 ({"beta": 0.2}, 1.3, "spreads by 0.26 of a reward: too much for a constant"),
                                 ({"beta": 0.1, "self_loss": "ce"}, 0.1, ""), ({"beta": 0.2, "exact_reference": True}, 1.3, "")):
         laser.report_c_ref(-8.0, std, Config(**options))
@@ -1338,10 +1169,8 @@ def test_measure_c_ref__reads_after_an_eos_that_a_cut_solution_is_given(given, c
 
 # --------------------------------------------------------------------------------------- optimizer and memory
 
-
 def test_bf16_adamw__drifts_as_float32_does_and_plain_rounding_does_not():
-    def drift(kind, dtype, decay):
-        """Mean change of 20,000 weights under gradients of one sign, and its standard error."""
+    def drift(kind, dtype, decay):  # mean change of 20,000 weights under gradients of one sign, and its standard error
         generator = torch.Generator().manual_seed(0)
         start = (torch.rand(20_000, generator=generator) * 0.04 + 0.01).bfloat16()  # of one sign, or a bias towards 0 would cancel
         weight = torch.nn.Parameter(start.to(dtype, copy=True))
@@ -1351,7 +1180,6 @@ def test_bf16_adamw__drifts_as_float32_does_and_plain_rounding_does_not():
             optimizer.step()
         change = (weight.detach().float() - start.float()).double()
         return change.mean().item(), change.std().item() / math.sqrt(20_000)
-
     for decay in (0.01, 50.0):
         (exact, _), (rounded, error) = drift(torch.optim.AdamW, torch.float32, decay), drift(laser.BF16AdamW, torch.bfloat16, decay)
         assert exact < -1e-4 and abs(rounded - exact) < 4 * error + 0.01 * abs(exact) < 0.2 * abs(exact)
@@ -1373,7 +1201,6 @@ def test_bf16_adamw__gradients_of_many_micro_batches_add_up():
 
 
 def test_choose_device__and_the_dtype_that_fits_its_memory(fast, monkeypatch):
-    """16 bytes a parameter, shared out, 2 to compute and 2 for a reference; 30% stay free. Test time takes bfloat16."""
     monkeypatch.setenv("LOCAL_RANK", "1")
     for found, device in ((torch.device("cuda"), torch.device("cuda:1")), (None, CPU)):
         monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: found)
@@ -1388,87 +1215,72 @@ def test_choose_device__and_the_dtype_that_fits_its_memory(fast, monkeypatch):
 
 # ------------------------------------------------------------------------------------------ several processes
 
-
 def test_sample_in_stages__rows_go_by_need_and_full_memory_halves_them(monkeypatch, capsys):
-    """Decode steps and rows in flight, counted: log-normal lengths, slots for 400 tokens."""
-    model, memory, real, steps, full, rng, draw_one = tiny_model(), 400, laser.sample, [], [], random.Random(0), laser.draw
+    model, memory, real, reserved, steps, full, rng, draw_one = tiny_model(), 400, laser.sample, [], [], [], random.Random(0), laser.draw
     lengths = [min(60, 1 + int(rng.lognormvariate(2.2, 0.8))) for _ in range(48)]
     prompts, u = [[5 + i % 15, 6] for i in range(48)], torch.full((48, 60), 0.5)
     for i, length in enumerate(lengths):
         u[i, length - 1 :] = 1.0  # where EOS is to be drawn
     monkeypatch.setattr(laser, "draw", lambda logp, u, temperature: (torch.where(u > 0.9, EOS, 7), draw_one(logp, u, temperature)[1]))
     monkeypatch.setattr(laser, "rows_that_fit", lambda model, slots: max(1, memory // slots))
-    options = prompts, 1, u, 0, [EOS], ZC, 1.0, steps.append
-    whole = laser.sample_in_chunks(model, *options)
-    assert whole.lengths.tolist() == lengths and max(steps) == memory // 62
-    reserved = len(steps)
-    steps.clear()
+    options = prompts, 1, u, 0, [EOS], ZC, 1.0
+    whole = laser.sample_in_chunks(model, *options, reserved.append)
+    assert whole.lengths.tolist() == lengths and max(reserved) == memory // 62
     monkeypatch.setattr(laser, "FIRST_STAGE", 8)
-    staged = laser.sample_in_stages(model, *options)
-    assert max(steps) == memory // 10 and len(steps) < 0.6 * reserved
-
+    staged = laser.sample_in_stages(model, *options, steps.append)
+    assert max(steps) == memory // 10 and len(steps) < 0.6 * len(reserved)
     def small(model, prompts, group_size, u, *rest):
         if len(u) * (max(map(len, prompts)) + u.size(1)) > memory:
             full.append(len(u))
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(model, prompts, group_size, u, *rest)
-
     monkeypatch.setattr(laser, "sample", small)
     monkeypatch.setattr(laser, "rows_that_fit", lambda model, slots: 2 * memory // slots)  # more than there is
     halved = laser.sample_in_stages(model, *options)
     assert capsys.readouterr().err.startswith(f"memory ran out while sampling; on with {full[0] // 2} rows at a time\n")
     assert all(other.responses() == whole.responses() and torch.allclose(other.logp_zc, whole.logp_zc, atol=1e-4) for other in (staged, halved))
     memory = 80  # less than a group of 4 takes: it is cut, too; where one row does not fit, the error shows
-    assert laser.sample_in_chunks(model, prompts[::4], 4, u[:, :30], 64, [EOS], ZC, 1.0).lengths.tolist() == [min(n, 30) for n in lengths]
+    assert laser.sample_in_chunks(model, prompts[::4], 4, u[:, :30], 64, [EOS], ZC).lengths.tolist() == [min(n, 30) for n in lengths]
     memory = 25
     with pytest.raises(torch.OutOfMemoryError):
-        laser.sample_in_chunks(model, prompts, 1, u[:, :30], 64, [EOS], ZC, 1.0)
+        laser.sample_in_chunks(model, prompts, 1, u[:, :30], 64, [EOS], ZC)
 
 
 def test_rank_share__is_even_and_complete(monkeypatch):
-    """Each pass through a sharded model is a meeting: all processes must make equally many."""
     for world, sizes in itertools.product((2, 3, 4, 7), ([1] * 9, [1] * 8, [5, 3, 1], [16], [2] * 11, [1] * 7)):
         monkeypatch.setattr(laser, "WORLD", world)
-        ids, shares = iter(range(100)), []
-        batches = [[next(ids) for _ in range(size)] for size in sizes]
-        for rank in range(world):
-            monkeypatch.setattr(laser, "RANK", rank)
-            shares.append(laser.rank_share(batches))
+        batches = [part.tolist() for part in torch.arange(sum(sizes)).split(sizes)]
+        shares = [monkeypatch.setattr(laser, "RANK", rank) or laser.rank_share(batches[:]) for rank in range(world)]
         assert len({len(share) for share in shares}) == 1
         assert sorted(i for share in shares for batch in share for i in batch) == list(range(sum(sizes)))
 
 
-def second_fails_in_fourth_step():
+def second_fails_in_third_step():
     real = laser.training_step
-
     def training_step(policy, optimizer, rows, step, *rest):
-        if laser.RANK == 1 and step == 3:
-            raise laser.UserError("The second process cannot go on.")
-        return real(policy, optimizer, rows, step, *rest)
-
+        return laser.fail("The second process cannot go on.") if laser.RANK == 1 and step == 2 else real(policy, optimizer, rows, step, *rest)
     laser.training_step = training_step
 
 
 def test_processes__two_take_the_steps_of_one_and_one_goes_on_where_they_stopped(fast, tmp_path):
-    """5 problems on 2 processes, micro-batches that do not come out even. One fails in the fourth step: both end, three are kept."""
-    odd = [*fast, "--prompts_per_step", 5, "--micro_batch_tokens", 300, "--reasoning_warmup", 0, "--save_every", 1]
-    code, printed = launch(2, second_fails_in_fourth_step, *odd, "--out", tmp_path / "two")
-    assert code and "laser.py: The second process cannot go on." in printed, printed
-    assert json.loads((tmp_path / "two" / "checkpoint" / "laser.json").read_text())["step"] == 3
+    """5 problems on 2 processes, micro-batches that do not come out even. One fails in the third step: both end, two are kept."""
+    odd = [*fast, *"--steps 3 --prompts_per_step 5 --micro_batch_tokens 300 --reasoning_warmup 0 --warm_start_steps 10 --reward operator:lt".split()]
+    assert launch(2, second_fails_in_third_step, tmp_path / "stderr", *odd, "--out", tmp_path / "two")
+    assert "laser.py: The second process cannot go on." in (tmp_path / "stderr").read_text()
+    assert json.loads((tmp_path / "two" / "checkpoint" / "laser.json").read_text())["step"] == 2
     assert here(*odd, "--out", tmp_path / "one") == 0 == here(*odd, "--resume", "--out", tmp_path / "two")
     one, two = (lines(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
-    for row, other in zip(two, one, strict=True):  # up to the rounding that another order of summation brings
-        assert all(row[key] == other[key] for key in ("step", "reward", "response_tokens"))
-        assert all(row[key] == other[key] or row[key] == pytest.approx(other[key], abs=1e-4) for key in ("policy_loss", "self_reward_loss", "log_z"))
-        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
     assert any(row["grad_norm"] > 0.1 and row["reward_std"] > 0 for row in one)
-    of_one, of_two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for row, other in zip(two, one, strict=True):
+        assert all(row[key] == other[key] for key in ("step", "reward", "response_tokens"))
+        for key, most in (("policy_loss", 1e-4), ("self_reward_loss", 1e-4), ("log_z", 1e-4), ("grad_norm", 1e-3 * other["grad_norm"])):
+            assert row[key] == other[key] or row[key] == pytest.approx(other[key], abs=most)  # another order of summation rounds otherwise
+    of_one, of_two = (AutoModelForCausalLM.from_pretrained(tmp_path / name / "checkpoint").state_dict() for name in ("one", "two"))
     assert of_one.keys() == of_two.keys() and all(torch.allclose(of_two[name], x, atol=1e-5) for name, x in of_one.items())
 
 
 def test_shard__one_accelerator_goes_on_where_a_cpu_stopped(finished, tmp_path, monkeypatch, request, tapes):
-    """What a GPU does with float32 weights, FSDP with one process, here on a CPU that passes for one: its shards take up AdamW's moments and
-    take the step of float32, though they compute in bfloat16 and recompute in the backward pass."""
+    """FSDP with one process on a CPU that passes for a GPU: it takes the step of float32, though it computes in bfloat16 and recomputes."""
     precision, runs = laser.MixedPrecisionPolicy, []
     monkeypatch.setattr(laser, "MixedPrecisionPolicy", lambda **options: precision(**{**options, "param_dtype": torch.bfloat16}))
     monkeypatch.setattr(torch.accelerator, "set_device_index", lambda device: None)
@@ -1501,18 +1313,14 @@ def test_shard__one_accelerator_goes_on_where_a_cpu_stopped(finished, tmp_path, 
 
 # ------------------------------------------------------------------------------ errors, files, a run's folder
 
-
 def test_main__a_run_as_a_subprocess(fast, finished):
     out, process = finished
     assert process.returncode == 0, process.stderr[-2000:]
     assert all(words in process.stdout for words in ("parameters on 1 ? cpu", "weighted@2", "log Z")) and process.stderr.count("\r") < 60
     metrics, evaluations, samples = (lines(out / f"{name}.jsonl") for name in ("metrics", "eval", "samples"))
-    assert [row["step"] for row in metrics] == [1, 2, 3, 4] and all(METRICS == set(row) for row in metrics)
+    assert [row["step"] for row in metrics] == [1, 2, 3, 4]
     sets = laser.parse(fast).eval_data
     assert [(row["step"], row["data"]) for row in evaluations] == [(step, name) for step in (0, 3, 4) for name in sets]
-    for row, key in itertools.product(evaluations, ("mean@1", "pass@2", "maj@2", "weighted@2", "best@2", "f1", "auroc", "ece")):
-        low, high = row[key + "_ci"] or (0, 1)
-        assert row[key] is None or low <= row[key] <= high
     again = laser.summarise([s for s in samples if s["data"] == sets[0] and s["step"] == 4], 2, 0.3)  # the table from the samples alone
     assert evaluations[-2] == {**again, "step": 4, "data": sets[0], "problems": 6, "n": 2}
     stored, config = (json.loads((out / name).read_text()) for name in ("checkpoint/laser.json", "config.json"))
@@ -1521,18 +1329,15 @@ def test_main__a_run_as_a_subprocess(fast, finished):
                                "c_ref": stored["laser"]["c_ref"]}  # what was settled on the way, and nothing else has changed
     assert [row["step"] for row in lines(out / "rollouts.jsonl")] == [4] * 16
     tokenizer, text = AutoTokenizer.from_pretrained(out / "checkpoint"), "".join(map(chr, range(32, 127))) + "\n"  # read by the library alone
-    ids = tokenizer(text)["input_ids"]
-    assert ids == laser.character_tokenizer()(text)["input_ids"] and tokenizer.decode(ids) == text and len(ids) == len(text) == len(tokenizer) - 3
+    assert tokenizer.decode(ids := tokenizer(text)["input_ids"]) == text and len(ids) == len(set(ids)) == len(text) == len(tokenizer) - 3
 
 
 def killed_in_second_save():
     real = Path.rename
-
     def rename(self, target):
         if self.name == "checkpoint.new" and '"step": 2' in (self / "laser.json").read_text():
             os.kill(os.getpid(), signal.SIGKILL)
         return real(self, target)
-
     Path.rename = rename
 
 
@@ -1543,23 +1348,16 @@ def test_train__however_it_ends_the_resumed_run_is_the_undisturbed_one(fast, fin
     command = [*fast, "--eval_every", "3", "--save_every", "1", "--device", "cpu", "--out", str(out)]
     assert here(*command, "--steps", 0) == 0 and json.loads((out / "checkpoint" / "laser.json").read_text())["step"] == 0
     command += ["--resume", "--steps", "4"]
-    assert launch(1, killed_in_second_save, *command)[0] == -signal.SIGKILL
+    assert launch(1, killed_in_second_save, tmp_path / "stderr", *command) == -signal.SIGKILL
     assert {path.name for path in out.glob("checkpoint*")} == {"checkpoint.new", "checkpoint-000001", best}
-
-    def signalled(policy, optimizer, rows, step, *rest):
-        assert step == 1  # the old checkpoint was in its place again
-        signal.raise_signal(signal.SIGTERM)
-        return real(policy, optimizer, rows, step, *rest)
-
     def interrupted(*rest):
         calls.append(rest)
         if len(calls) == 2:  # in the second set of the evaluation after step 3
             raise KeyboardInterrupt
         return solve(*rest)
-
-    monkeypatch.setattr(laser, "training_step", signalled)
-    assert here(*command) == 143 and len(lines(out / "metrics.jsonl")) == 2
-    monkeypatch.setattr(laser, "training_step", real)
+    with monkeypatch.context() as patch:  # in step 1: the old checkpoint was in its place again
+        patch.setattr(laser, "training_step", lambda *given: (signal.raise_signal(signal.SIGTERM), real(*given))[1])
+        assert here(*command) == 143 and len(lines(out / "metrics.jsonl")) == 2
     monkeypatch.setattr(laser, "solve", interrupted)
     assert here(*command) == 130 and [row["step"] for row in lines(out / "eval.jsonl")] == [0, 0]
     for name in ("metrics", "eval"):
@@ -1567,9 +1365,9 @@ def test_train__however_it_ends_the_resumed_run_is_the_undisturbed_one(fast, fin
             file.write('{"step": 4}\n')  # of a step that the checkpoint has not made: it is made again
     assert here(*command) == 0 == here(*command) and len(calls) == 6  # a whole run has nothing left to do
     for name in ("metrics", "eval", "samples"):
-        assert without_times(lines(out / f"{name}.jsonl")) == without_times(lines(whole / f"{name}.jsonl")), name
-    trained, undisturbed = weights(out), weights(whole)
-    assert all(torch.equal(trained[name], x) for name, x in undisturbed.items())
+        for row, other in zip(lines(out / f"{name}.jsonl"), lines(whole / f"{name}.jsonl"), strict=True):
+            assert all(row[key] == x for key, x in other.items() if not re.search("seconds|per_s|memory", key)), name
+    assert (out / "checkpoint" / "model.safetensors").read_bytes() == (whole / "checkpoint" / "model.safetensors").read_bytes()
     assert {path.name for path in out.glob("*[!k]")} - {best} == {path.name for path in whole.glob("*[!k]")}  # but the lock
 
 
@@ -1587,41 +1385,39 @@ def test_train__on_a_gpu_goes_on_where_it_stopped_and_where_memory_ran_out(dtype
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGHUP")
 def test_main__a_lost_terminal_ends_nothing_and_handlers_are_as_they_were(fast, tmp_path, monkeypatch):
-    """A pipe that no one reads: it runs to its end. SIGHUP stops and saves, but under nohup; a thread, which may set no handlers, sets none."""
+    """SIGHUP stops and saves, but under nohup. A pipe that no one reads: the run goes on; in a thread, which may set no handlers."""
+    real, found = laser.training_step, [signal.getsignal(which) for which in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(laser, "training_step", lambda *a: (signal.raise_signal(signal.SIGHUP), real(*a))[1])
+    for name, code, steps, handler in (("hangup", 129, 1, signal.SIG_DFL), ("nohup", 0, 2, signal.SIG_IGN)):
+        signal.signal(signal.SIGHUP, handler)
+        assert here(*fast, *COLD, "--steps", 2, "--out", tmp_path / name) == code and len(lines(tmp_path / name / "metrics.jsonl")) == steps
+        assert [signal.getsignal(which) for which in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)] == [handler, *found[1:]]
+    signal.signal(signal.SIGHUP, found[0])
+    monkeypatch.setattr(laser, "training_step", real)
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, HERE / "laser.py", *fast, *map(str, COLD), "--out", tmp_path / "pipe"]
-    assert subprocess.run(command, stdout=writer, stderr=writer).returncode == 0 and len(lines(tmp_path / "pipe" / "metrics.jsonl")) == 4
-    real, ends, codes = laser.training_step, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP), []
-    found = [signal.getsignal(which) for which in ends]
-    monkeypatch.setattr(laser, "training_step", lambda *a: (signal.raise_signal(signal.SIGHUP), real(*a))[1])
-    for name, code, steps, handler in (("hangup", 129, 1, signal.SIG_DFL), ("nohup", 0, 4, signal.SIG_IGN)):
-        signal.signal(signal.SIGHUP, handler)
-        assert here(*fast, *COLD, "--out", tmp_path / name) == code and len(lines(tmp_path / name / "metrics.jsonl")) == steps
-        assert signal.getsignal(signal.SIGHUP) == handler
-    signal.signal(signal.SIGHUP, found[2])
-    assert [signal.getsignal(which) for which in ends] == found
-    monkeypatch.setattr(laser, "training_step", real)
-    (thread := threading.Thread(target=lambda: codes.append(here(*fast, *COLD, "--steps", 1, "--out", tmp_path / "thread")))).start()
-    thread.join()
-    assert codes == [0]
+    pipe, thread = open(writer, "w"), futures.ThreadPoolExecutor(1)
+    with contextlib.redirect_stdout(pipe), contextlib.redirect_stderr(pipe):
+        assert thread.submit(here, *fast, *COLD, "--steps", 1, "--out", tmp_path / "pipe").result() == 0
+    pipe.flush()  # as Python does when it ends: what it cannot write must not change the exit code
+    with pytest.raises(BrokenPipeError):
+        pipe.close()
 
 
 @linux_only
 def test_train__what_goes_wrong_later_keeps_its_traceback_and_what_is_done(fast, tmp_path, monkeypatch, capsys):
     """In the third step: a bug, full memory, a full disk, weights that are no longer finite, which do not replace a checkpoint."""
+    import resource
     real, command, most = laser.training_step, [*fast, *COLD, "--save_every", 9, "--out", tmp_path / "b"], resource.getrlimit(resource.RLIMIT_FSIZE)
-
     def breaking(policy, optimizer, rows, step, *rest):
         if step == 2 and isinstance(kind, type):
             raise kind
         result = real(policy, optimizer, rows, step, *rest)
         if step == 2 and kind == "disk":  # the kernel refuses larger files, so the weights find no room
             resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, most[1]))
-        elif step == 2:
+        elif step == 2 and kind == "weights":
             policy.model.lm_head.weight.data[5, 5] = torch.inf
         return result
-
     monkeypatch.setattr(laser, "training_step", breaking)
     for kind, words in ((ZeroDivisionError, ""), (torch.OutOfMemoryError, "memory is full; lower --micro_batch_tokens"), ("disk", "Cannot save"),
                         ("weights", "no longer finite after step 3, so not saved; --resume with a lower --lr")):
@@ -1630,7 +1426,7 @@ def test_train__what_goes_wrong_later_keeps_its_traceback_and_what_is_done(fast,
         resource.setrlimit(resource.RLIMIT_FSIZE, most)
         command += [] if words else ["--resume"]
         assert json.loads((tmp_path / "b" / "checkpoint" / "laser.json").read_text())["step"] == 2
-    monkeypatch.setattr(laser, "training_step", real)
+    kind = "nothing"
     assert here(*command) == 0 and len(lines(tmp_path / "b" / "metrics.jsonl")) == 4 and not (tmp_path / "b" / "checkpoint.new").exists()
 
 
@@ -1639,11 +1435,12 @@ def test_prepare__a_run_goes_on_with_what_it_began_with(finished, fast, tmp_path
     parent, out, data = tmp_path / "parent", tmp_path / "child", tmp_path / "train.jsonl"
     shutil.copytree(finished[0] / "checkpoint", parent)
     shutil.copy(laser.parse(fast).data, data)
+    (parent / "generation_config.json").write_text('{"eos_token_id": 1, "temperature": 0.9}')  # without do_sample it cannot be saved
     assert here("--model", parent, "--data", data, "--prompts_per_step", 2, "--lr", 3e-3, "--eval_every", 0, "--kl", 0.1, "--steps", 1, "--out", out) == 0
     assert "--steps end before the self-reward begins" in capsys.readouterr().err
     before = AutoModelForCausalLM.from_pretrained(out / "checkpoint").state_dict()
     resume = ["--resume", "--out", out, "--steps", 2]
-    for flags in ("--seed 1", "--group_size 2", "--param_dtype bfloat16", "--model x", "--token 5", "--eval_data x", "--max_response_tokens 9"):
+    for flags in ("--seed 1", "--group_size 2", "--param_dtype bfloat16", "--model x", "--token 5", "--reward math:sqrt", "--max_response_tokens 9"):
         assert here(*resume, *flags.split()) == 2 and f"{flags.split()[0]} is not what this run began with" in capsys.readouterr().err, flags
     whole = data.read_text()
     data.write_text(whole.replace("=", " =", 1))
@@ -1659,274 +1456,215 @@ def test_prepare__a_run_goes_on_with_what_it_began_with(finished, fast, tmp_path
     assert here(*resume, "--kl", 0.1) == 2 and "--model is not what" in capsys.readouterr().err  # the reference would be
 
 
-@pytest.mark.parametrize("keep, kept", [(1, {1}), (3, {1, 2, 3})])
-def test_save__keeps_the_last_ones_and_the_best(keep, kept, fast, tmp_path, monkeypatch):
-    """The weighted vote after steps 0 to 4 is 0.2, 0.7, 0.4, 0.5, 0.1 on the first set, which decides."""
-    votes = iter([0.2, 0, 0.7, 0, 0.4, 1, 0.5, 0, 0.1, 1])
+def test_save__keeps_the_last_ones_and_the_best(fast, tmp_path, monkeypatch):
+    votes, out = iter([0.2, 0, 0.7, 0, 0.4, 1, 0.5, 0, 0.1, 1]), tmp_path / "k"  # of two data sets each time: the first decides
     monkeypatch.setattr(laser, "summarise", lambda *_: {"weighted@2": next(votes)})
-    out = tmp_path / "k"
-    assert here(*fast, *COLD, "--eval_every", 1, "--save_every", 0, "--keep", keep, "--end_token", "<eos>", "~", "--out", out) == 0
-    assert {path.name for path in out.glob("checkpoint*")} == {"checkpoint", *(f"checkpoint-{step:06}" for step in kept)}
-    assert json.loads((out / "checkpoint-000001" / "laser.json").read_text())["step"] == 1
+    monkeypatch.setattr(laser, "solve", lambda *_: [])
+    assert here(*fast, *COLD, "--eval_every", 1, "--save_every", 0, "--keep", 2, "--end_token", "<eos>", "~", "--out", out) == 0
+    assert {path.name for path in out.glob("checkpoint*")} == {"checkpoint", "checkpoint-000003", "checkpoint-000001"}
     assert AutoModelForCausalLM.from_pretrained(out / "checkpoint").generation_config.eos_token_id == [1, laser.character_tokenizer()("~")["input_ids"][0]]
     shutil.rmtree(out / "checkpoint")  # has collapsed: the newest that is left goes on
-    assert here("--resume", "--out", out, "--eval_every", 0, "--steps", max(kept) + 1, "--lr", 1e-5) == 0
-    assert [row["step"] for row in lines(out / "metrics.jsonl")] == [*range(1, max(kept) + 1), max(kept), max(kept) + 1]
+    assert here("--resume", "--out", out, "--eval_every", 0, "--steps", 4, "--lr", 1e-5) == 0
+    assert [row["step"] for row in lines(out / "metrics.jsonl")] == [1, 2, 3, 3, 4]
 
 
 def test_open_folder__a_run_keeps_its_folder_to_itself(finished, tmp_path):
-    refused("is not empty; continue its run with --resume or name another folder", laser.open_folder, finished[0], False)
-    lock = laser.open_folder(finished[0], True)
-    refused("Another run is writing to", laser.open_folder, finished[0], True)
-    lock.release()
     for _ in range(2):
-        laser.open_folder(tmp_path / "a" / "b", False).release()  # a lock alone is no run
+        lock = laser.open_folder(tmp_path / "a" / "b", False)  # a lock alone is no run
+        refused("Another run is writing to", laser.open_folder, tmp_path / "a" / "b", False)
+        lock.release()
+    refused("is not empty; continue its run with --resume or name another folder", laser.open_folder, finished[0], False)
 
 
 @linux_only
 def test_train__a_long_run_grows_neither_in_memory_nor_in_open_files(fast, tmp_path, monkeypatch):
     sizes, real = [], laser.log
-
     def measured(*arguments):
-        resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-        sizes.append((resident, len(os.listdir("/proc/self/fd"))))
+        sizes.append((int(Path("/proc/self/statm").read_text().split()[1]), len(os.listdir("/proc/self/fd"))))
         real(*arguments)
-
     monkeypatch.setattr(laser, "log", measured)
-    assert here(*fast, *COLD, "--steps", 100, "--prompts_per_step", 2, "--group_size", 2, "--max_response_tokens", 6, "--save_every", 40,
-                "--out", tmp_path / "soak") == 0
-    resident, files = zip(*sizes)
-    assert len(sizes) == 100 and max(files[60:]) <= files[45] and statistics.mean(resident[60:]) < resident[45] + 4 * 2**20
+    assert here(*fast, *COLD, "--steps", 50, "--save_every", 15, "--out", tmp_path / "soak") == 0
+    pages, files = zip(*sizes)
+    assert len(sizes) == 50 and max(files[30:]) <= files[20] and statistics.mean(pages[30:]) < pages[20] + 3 * 2**20 / os.sysconf("SC_PAGESIZE")
 
 
-@pytest.mark.parametrize("flags", [["--exact_reference", "--kl", "0.1"], ["--self_loss", "ce", "--no-balanced", "--param_dtype", "bfloat16"]])
-def test_train__every_variant_runs(flags, fast, tmp_path):
-    assert here(*fast, *flags, "--steps", 3, "--save_every", 0, "--out", tmp_path / "v") == 0
+def test_train__every_variant_runs(fast, tmp_path):
+    flags = "--exact_reference --kl 0.1 --self_loss ce --no-balanced --param_dtype bfloat16 --warm_start_steps 2 --steps 2 --save_every 0"
+    assert here(*fast, *flags.split(), "--out", tmp_path / "v") == 0
     rows, model = lines(tmp_path / "v" / "metrics.jsonl"), AutoModelForCausalLM.from_pretrained(tmp_path / "v" / "checkpoint", dtype="auto")
-    assert all(math.isfinite(row["grad_norm"]) for row in rows) and model.dtype == (torch.float32 if "--kl" in flags else torch.bfloat16)
-    assert rows[0]["kl"] == pytest.approx(0, abs=1e-5) and (rows[-1]["kl"] > 0) == ("--kl" in flags)  # it starts as the reference, then leaves it
+    assert all(math.isfinite(row["grad_norm"]) for row in rows) and model.dtype == torch.bfloat16
+    assert rows[0]["kl"] == pytest.approx(0, abs=1e-5) and rows[1]["kl"] > 1e-5  # it starts as the reference, then leaves it
 
 
 def test_train__plain_grpo_with_a_reward_of_the_user_is_followed_by_a_tracker(fast, tmp_path, monkeypatch):
-    """A package with `init`, `log` and `finish`, as trackio and wandb are, gets every number; a reward is any function of (response, gold)."""
     (tmp_path / "trackio.py").write_text("calls = []\ndef init(**options): calls.append(options)\ndef log(row, step): calls.append((step, row))\n"
                                          "def finish(): calls.append('finish')\n")
-    (tmp_path / "judge.py").write_text("def short(response, gold): return 1 / (1 + len(response))\ndef wild(response, gold): return 7\n")
+    (tmp_path / "judge.py").write_text("def short(response, gold): return 1 / (1 + len(response))\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert here(*fast, *COLD, "--alpha", 0, "--steps", 2, "--eval_every", 2, "--track", "trackio", "--reward", "judge:short", "--out", "t") == 0
+    command = [*fast, *COLD, "--group_size", 8, "--max_response_tokens", 24, "--alpha", 0, "--steps", 2, "--eval_every", 2]
+    assert here(*command, "--eval_data", laser.parse(fast).eval_data[0], "--track", "trackio", "--reward", "judge:short", "--out", "t") == 0
     start, *rows, end = sys.modules.pop("trackio").calls
     assert end == "finish" and start["name"] == "t" and start["config"]["steps"] == 2 and start["config"]["c_ref"] == -8
     logged = [*lines(tmp_path / "t" / "eval.jsonl"), *lines(tmp_path / "t" / "metrics.jsonl")]
     expected = [(row["step"], {f"{row.get('data', 'metrics')}/{k}": x for k, x in row.items() if isinstance(x, (int, float))}) for row in logged]
-    assert sorted(rows, key=repr) == sorted(expected, key=repr) and len(rows) == 6 and 0 < logged[-1]["reward"] < 1
-    complete, problems, paths = torch.tensor([True, True, False]), [{"answer": "x"}] * 3, len(sys.path)
-    assert laser.verify(["abc", "", "abc"], problems, complete, Config(reward="judge:short")).tolist() == [0.25, 1, 0] and len(sys.path) == paths
-    refused("--reward judge:wild returned 7.0, not 0 … 1", laser.verify, ["abc"], problems[:1], complete[:1], Config(reward="judge:wild"))
+    assert sorted(rows, key=repr) == sorted(expected, key=repr) and len(rows) == 4 and 0 < logged[-1]["reward"] < 1
 
 
 # -------------------------------------------------------------------------------------------------- test time
 
 
-PROBLEM = "8 1 6 3 4 2:6="
-
-
-def test_ask__takes_the_answer_with_the_largest_sum_of_clipped_self_rewards(finished, monkeypatch, capsys):
+def test_ask__takes_the_largest_sum_of_clipped_self_rewards_and_is_the_same_from_standard_input_and_with_two_flags(finished, tmp_path, capsys, monkeypatch):
+    """A checkpoint of others has no laser.json; one of an earlier version has a date and a number for the token."""
+    model, problem, printed = finished[0] / "checkpoint", "8 1 6 3 4 2:6=", []
+    released, older = (shutil.copytree(model, tmp_path / name) for name in ("released", "older"))
+    stored = json.loads((released / "laser.json").read_text())
+    (released / "laser.json").unlink()
+    (older / "laser.json").write_text(json.dumps({**stored, "laser": {**stored["laser"], "date": "2026-11-27", "token": 99}}))
+    monkeypatch.setattr("sys.stdin", io.StringIO(problem + "\n"))
+    as_trained = ["--prompt_suffix", "", "--max_response_tokens", 24, "--beta", 0.3, "--token", 99, "--c_ref", stored["laser"]["c_ref"]]
+    for folder, question, *flags in ((model, problem), (older, "-", "--token", 99), (released, problem, *as_trained)):
+        assert here("--model", folder, "--n", 16, "--ask", question, *flags) == 0
+        printed.append([line for line in capsys.readouterr().out.splitlines() if "tokens (" not in line])
+    assert printed[0] == printed[1] == printed[2] and printed[0][-1].startswith("weighted vote: ")
+    for folder, *flags in ((released,), (released, "--token", 99), (model, "--token", 5)):
+        assert here("--model", folder, "--ask", problem, *flags) == 2 and "give --token and --c_ref" in capsys.readouterr().err
     grades = [("1,4", 0.1), ("1,4", -3.0), ("1,4", 0.2), ("2,4", 0.9), ("4,2", 0.4), ("3,3", 1.2), (None, 5.0)]
     winner = ["2,4: 2 of 7 votes, self-reward 1.30 in all, 0.90 for", "    y0.9", "3,3: 1 of 7 votes, self-reward 1.00 in all, 1.00 for", "    y1.2",
               "1,4: 3 of 7 votes, self-reward 0.30 in all, 0.20 for", "    y0.2", "weighted vote: 2,4, confidence 0.65"]
     for pairs, said in ((grades, winner), ([(None, None)] * 3, ["no answer in 3 solutions, 0 cut at --max_response_tokens; raise it, or --n"])):
         monkeypatch.setattr(laser, "solve", lambda *_: [{"answer": a, "self_reward": r, "response": f"y{r}", "complete": True} for a, r in pairs])
-        assert here("--model", finished[0] / "checkpoint", "--ask", PROBLEM) == 0
+        assert here("--model", model, "--ask", problem) == 0
         assert capsys.readouterr().out.splitlines()[-len(said) :] == said
 
 
-def test_ask__of_a_checkpoint_is_the_same_from_standard_input_and_with_two_flags(finished, tmp_path, capsys, monkeypatch):
-    """A checkpoint of others has no laser.json; one of an earlier version has a date and a number for the token."""
-    released, older = (shutil.copytree(finished[0] / "checkpoint", tmp_path / name) for name in ("released", "older"))
-    stored = json.loads((released / "laser.json").read_text())
-    (released / "laser.json").unlink()
-    (older / "laser.json").write_text(json.dumps({**stored, "laser": {**stored["laser"], "date": "2026-11-27", "token": 99}}))
-    monkeypatch.setattr("sys.stdin", io.StringIO(PROBLEM + "\n"))
-    as_trained = ["--prompt_suffix", "", "--max_response_tokens", 24, "--beta", 0.3, "--token", 99, "--c_ref", stored["laser"]["c_ref"]]
-    printed = []
-    for model, question, flags in ((finished[0] / "checkpoint", PROBLEM, []), (older, "-", ["--token", 99]), (released, PROBLEM, as_trained)):
-        assert here("--model", model, "--n", 16, "--ask", question, *flags) == 0
-        printed.append([line for line in capsys.readouterr().out.splitlines() if "tokens (" not in line])
-    assert printed[0] == printed[1] == printed[2]
-    counted = [int(line.split(" of 16 votes")[0].rsplit(" ", 1)[1]) for line in printed[0] if " of 16 votes" in line]
-    assert 0 < sum(counted) <= 16 and printed[0][-1].startswith("weighted vote: ")
-    for model, *flags in ((released,), (released, "--token", 99), (finished[0] / "checkpoint", "--token", 5)):
-        assert here("--model", model, "--ask", PROBLEM, *flags) == 2 and "give --token and --c_ref" in capsys.readouterr().err
-
-
 def test_score_file__of_given_responses_is_what_was_read_when_they_were_drawn(finished, tmp_path, capsys):
-    model, samples = finished[0] / "checkpoint", [row for row in lines(finished[0] / "samples.jsonl") if row["step"] == 4]
+    """Where a response lacks its end, it gets the one that the policy would write: of two, the model finds `=` likelier after a sum."""
+    samples, scored = [row for row in lines(finished[0] / "samples.jsonl") if row["step"] == 4], itertools.count()
+    def score(rows, *flags):
+        file, out = table(tmp_path / "r.jsonl", rows), tmp_path / "new" / f"{next(scored)}.jsonl"
+        code = here("--model", finished[0] / "checkpoint", *flags, "--score", file, "--out", out)
+        return lines(out) if code == 0 else (code, out.exists())
     samples[0]["complete"] = False  # as a cut one
-    command = ["--model", model, "--score", table(tmp_path / "r.jsonl", samples), "--out", tmp_path / "new" / "s.jsonl"]
-    assert here(*command) == 0
     compared = 0
-    for old, new in zip(samples, lines(tmp_path / "new" / "s.jsonl"), strict=True):
+    for old, new in zip(samples, score(samples), strict=True):
         assert {**new, "self_reward": 0, "logp_zc": 0} == {**old, "self_reward": 0, "logp_zc": 0}
         if old["complete"] and len(old["response"]) + 1 == old["tokens"]:  # else a token beyond the vocabulary was said
             assert (new["self_reward"], new["logp_zc"]) == pytest.approx((old["self_reward"], old["logp_zc"]), abs=1e-3)
             compared += 1
         assert old["complete"] or new["self_reward"] is None is new["logp_zc"]
-    assert compared > 12
-    assert here(*command) == 2 and "exists; name another file" in capsys.readouterr().err
-    rows = [{"problem": "1 2:3=", "response": "1+2=3", "tokens": n} for n in (6, 7)] + [{"problem": "1 2:3=", "response": "1+2=3"}]
-    (tmp_path / "r.jsonl").write_text("\ufeff" + "\n".join(map(json.dumps, rows)), "utf-8")
-    assert here(*command[:-1], tmp_path / "t.jsonl") == 0 and "3 self-rewards in" in (printed := capsys.readouterr().out) and "; 1 are of responses" in printed
-    assert len({row["self_reward"] for row in lines(tmp_path / "t.jsonl")}) == 1
-    for row, words in (({"response": "1", "complete": False}, "some that are complete"), ({"response": "1", "problem": ""}, "needs rows"),
-                       ({}, "needs rows with a `problem` and a `response`"), ({"response": "1" * 600}, "at 128"), ({"response": 5}, "")):
-        table(tmp_path / "r.jsonl", [{"problem": "1 2:3=", **row}])
-        assert here(*command[:-1], tmp_path / "no.jsonl") == 2 and words in capsys.readouterr().err and not (tmp_path / "no.jsonl").exists()
-
-
-def test_score_file__supplies_the_end_that_the_policy_would_write_once(finished, tmp_path):
-    """Of two tokens that end, the model finds `=` likelier after a sum: it is supplied, unless the response has it, or another."""
-    model, graded = finished[0] / "checkpoint", []
-    comma, equals = (laser.character_tokenizer()(x)["input_ids"][0] for x in ",=")
-    for more in ({"response": "4+5"}, {"response": "4+5="}, {"response": "4+5", "last_token": equals}, {"response": "4+5", "last_token": comma}):
-        command = ["--score", table(tmp_path / "r.jsonl", [{"problem": "4 5 2 1:9=", **more}]), "--out", tmp_path / f"{len(graded)}.jsonl"]
-        assert here("--model", model, "--end_token", ",", "=", "--warm_start_steps", 0, *command) == 0
-        graded.append(lines(command[-1])[0]["logp_zc"])
-    assert graded[0] == graded[1] == graded[2] != graded[3]
+    row, (comma, equals) = {"problem": "1 2:3=", "response": "1+2=3"}, (laser.character_tokenizer()(x)["input_ids"][0] for x in ",=")
+    assert compared > 12 and len({graded["self_reward"] for graded in score([{**row, "tokens": 6}, {**row, "tokens": 7}, row])}) == 1
+    assert "3 self-rewards in" in (printed := capsys.readouterr().out) and "; 1 are of responses" in printed
+    ends = [{"response": "4+5"}, {"response": "4+5="}, {"response": "4+5", "last_token": equals}, {"response": "4+5", "last_token": comma}]
+    grades = [graded["logp_zc"] for graded in score([{"problem": "4 5 2 1:9=", **end} for end in ends], "--end_token", ",", "=")]
+    assert grades[:3] == pytest.approx(grades[:1] * 3, abs=1e-5) and abs(grades[3] - grades[0]) > 1e-3
+    for change, words in (({"complete": False}, "some that are complete"), ({"problem": ""}, "needs rows"), ({"response": "1" * 600}, "at 128"),
+                          ({"response": None}, "needs rows with a `problem` and a `response`"), ({"response": 5}, "needs rows")):
+        assert score([row | change]) == (2, False) and words in capsys.readouterr().err
+    scored = itertools.count()
+    assert score([row]) == (2, True) and "exists; name another file" in capsys.readouterr().err
 
 
 def test_train__eval_only_is_the_evaluation_at_the_end_of_training(finished, fast, tmp_path, monkeypatch, capsys):
-    """A run of no steps. Interrupted, it begins again with --resume; nothing is trained or saved."""
-    real, calls, out = laser.solve, [], tmp_path / "e"
-
-    def interrupted(*rest):
-        calls.append(rest)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(*rest)
-
-    monkeypatch.setattr(laser, "solve", interrupted)
-    assert here("--model", finished[0] / "checkpoint", "--eval_only", "--eval_data", *laser.parse(fast).eval_data, "--n", 2, "--out", out,
-                "--eval_every", 0) == 130
-    assert here("--resume", "--out", out) == 0 and "weighted@2" in capsys.readouterr().out and len(calls) == 4
+    out, command = tmp_path / "e", ["--model", finished[0] / "checkpoint", "--eval_only", "--eval_every", 0, "--n", 2]
+    with monkeypatch.context() as patch:  # interrupted, it begins again
+        patch.setattr(laser, "summarise", lambda *_: signal.default_int_handler(signal.SIGINT, None))
+        assert here(*command, "--eval_data", *laser.parse(fast).eval_data, "--out", out) == 130
+    assert here("--resume", "--out", out) == 0 and "weighted@2" in capsys.readouterr().out
     for name in ("eval", "samples"):
         ours, there = lines(out / f"{name}.jsonl"), [row for row in lines(finished[0] / f"{name}.jsonl") if row["step"] == 4]
         assert [{**row, "step": 4} for row in ours] == there and {row["step"] for row in ours} == {0}
-    assert {path.name for path in out.iterdir()} - {".lock"} == {"config.json", "eval.jsonl", "samples.jsonl"}
+    assert {path.name for path in out.iterdir()} - {".lock"} == {"config.json", "eval.jsonl", "samples.jsonl"}  # nothing is trained or saved
 
 
 # ------------------------------------------------------------------------------------------- the command line
-
 
 def test_parse__help_shows_the_flags_and_their_comments_as_the_file_does(capsys):
     with pytest.raises(SystemExit):
         laser.main(["--help"])
     printed = capsys.readouterr().out
     places = [printed.index(f"\n  --{field.name}") for field in dataclasses.fields(Config)]
-    assert places == sorted(places) and "(default: 128)" in printed and "--no-balanced" in printed and "--n " in printed
-    words = " ".join(printed.split())
-    assert "P, problems a step (default" in words and "supervised steps before training, on the data's `solution` column (default: 0)" in words
+    assert places == sorted(places) and "P, problems a step (default: 128)" in printed and "--no-balanced" in printed and "--n " in printed
 
 
-def test_parse__defaults_then_the_file_then_the_flags(fast, finished, tmp_path, monkeypatch, capsys):
-    config = laser.parse(["--group-size", "4", "--no-balanced", "--n", "3", "--model", "Qwen2.5-7B"])
-    assert config == Config(group_size=4, balanced=False, eval_n=3, model="Qwen/Qwen2.5-7B")
-    assert (laser.parse(fast).steps, laser.parse([*fast, "--steps", "9"]).steps) == (4, 9)
-    shutil.copytree(finished[0], tmp_path / "run")
-    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+def test_parse__defaults_then_the_file_then_the_flags(fast, finished, tmp_path, monkeypatch):
+    words, expected = "--group-size 4 --no-balanced --n 3 --model Qwen2.5-7B", Config(group_size=4, balanced=False, eval_n=3, model="Qwen/Qwen2.5-7B")
+    assert (laser.parse(words.split()), laser.parse(fast).steps, laser.parse([*fast, "--steps", "9"]).steps) == (expected, 4, 9)
+    stored = json.loads((finished[0] / "config.json").read_text())
     stored["laser"] |= {"model": "elsewhere/model", "balanced": False, "end_token": ["7"]}
-    (tmp_path / "run" / "config.json").write_text(json.dumps(stored))
-    config = laser.parse(["--resume", "--out", str(tmp_path / "run"), "--lr", "0.5", "--steps", "4"])  # flags win
-    assert dataclasses.asdict(config) == {**stored["laser"], "lr": 0.5, "resume": True, "out": str(tmp_path / "run")}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    config = laser.parse(["--resume", "--out", str(tmp_path), "--lr", "0.5", "--steps", "4"])  # flags win
+    assert dataclasses.asdict(config) == {**stored["laser"], "lr": 0.5, "resume": True, "out": str(tmp_path)}
     monkeypatch.chdir(tmp_path)  # a json model beside the program is found from anywhere; a folder comes first
     (tmp_path / "Qwen-mine").mkdir()
     assert laser.parse(["--model", "Qwen-mine"]).model == "Qwen-mine"
     (tmp_path / "link.py").symlink_to(HERE / "laser.py")
     monkeypatch.setattr(laser, "__file__", str(tmp_path / "link.py"))
-    config = laser.parse(["--model", "tiny_config.json", "--out", "here"])
-    (tmp_path / "here").mkdir()
-    (tmp_path / "here" / "config.json").write_text(json.dumps({"laser": dataclasses.asdict(config)}))
-    assert laser.parse(["--out", "here", "--resume"]).model == config.model == str(HERE / "tiny_config.json")
+    config = laser.parse(["--model", "tiny_config.json"])
+    (tmp_path / "config.json").write_text(json.dumps({"laser": dataclasses.asdict(config)}))
+    assert laser.parse(["--out", ".", "--resume"]).model == config.model == str(HERE / "tiny_config.json")
     for options, folder in (({"model": "runs/a/checkpoint", "eval_only": True}, "runs/eval-checkpoint"),
-                            ({"model": "Qwen/Qwen2.5-7B", "eval_only": True}, "runs/eval-Qwen2.5-7B"), ({"model": "x/small.json"}, "runs/small"),
-                            ({"out": "o"}, "o"), ({"model": "."}, f"runs/{Path.cwd().name}")):
+                            ({"model": "x/small.json"}, "runs/small"), ({"out": "o"}, "o"), ({"model": "."}, f"runs/{Path.cwd().name}")):
         assert laser.folder_of(Config(**options)) == Path(folder)
     model = ["--model", str(finished[0] / "checkpoint")]  # a stored c_ref is kept for its token and model only
-    own = laser.parse(model)
+    own, resumed = laser.parse(model), ["--resume", "--out", str(finished[0])]
     assert own.c_ref < 0 and own.beta == 0.3 and own.steps == Config().steps
-    for flags, c_ref in ((["--token", own.token], own.c_ref), (["--token", "5"], None), (["--token", "5", "--c_ref", "-9"], -9),
-                         (["--exact_reference"], None), (["--warm_start_steps", "5"], None), (["--warm_start_steps", "5", "--c_ref", "-1.5"], -1.5)):
-        assert laser.parse([*model, *flags]).c_ref == c_ref, flags
-    assert laser.parse(["--resume", "--out", str(finished[0]), "--token", "5"]).c_ref is None
+    for flags, c_ref in (([*model, "--token", own.token], own.c_ref), ([*model, "--token", "5"], None), ([*resumed, "--token", "5"], None),
+                         ([*model, "--token", "5", "--c_ref", "-9"], -9), ([*model, "--exact_reference"], None),
+                         ([*model, "--warm_start_steps", "5"], None), ([*model, "--warm_start_steps", "5", "--c_ref", "-1.5"], -1.5)):
+        assert laser.parse(flags).c_ref == c_ref, flags
     laser.check(laser.parse([*model, "--exact_reference"]))
-    refused("--token is not the one in it", laser.check, laser.parse([*model, "--token", "5", "--ask", "1 2:3="]))
-    refused("a folder, --out, of its own", laser.check, laser.parse(["--eval_only", "--resume", "--out", str(finished[0])]))
-    refused("are three commands", laser.check, laser.parse([*model, "--ask", "1 2:3=", "--score", "x.jsonl"]))
+    for words, flags in (("--token is not the one in it", [*model, "--token", "5", "--ask", "x"]), ("name another --out", [*resumed, "--eval_only"])):
+        refused(words, laser.check, laser.parse(flags))
 
 
-def test_check__bad_settings_get_one_sentence(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    for name, values in {"group_size": [1], "beta": [0, math.nan, math.inf], "steps": [-1], "tau": [2], "alpha": [math.nan], "c_ref": [3, 0],
-                         "clip_high": [1e300], "temperature": [1e300], "eval_n": [0]}.items():
-        for value in values:
-            refused(f"^--{name} must be a number from .* to [^ ]*[.]$", laser.check, Config(**{name: value}))
-    for words, command in (("nrecognized arguments: --learning_rate 1; see --help", "--learning_rate 1"), ("invalid float value: 'fast'", "--lr fast"),
-                           ("invalid choice: 'mae'", "--self_loss mae"), ("samples G equal solutions", "--temperature 0"),
-                           ("There is no run in nowhere to resume", "--resume --out nowhere"), ("no folder with a laser.json", "--score y"),
-                           ("no folder with a laser.json", "--eval_only --token 5"),
-                           ("no folder with a laser.json", "--ask x --token 5 --c_ref -8 --exact_reference")):
-        assert here(*command.split()) == 2, command
-        error = capsys.readouterr().err
-        assert error.startswith("laser.py: ") and words in error and error.endswith(".\n") and error.count("\n") == 1, error
+def test_check__bad_settings_get_one_sentence(monkeypatch):
+    for name, value in (("group_size", 1), ("beta", 0), ("beta", math.nan), ("beta", math.inf), ("steps", -1), ("tau", 2), ("alpha", math.nan),
+                        ("c_ref", 3), ("c_ref", 0), ("clip_high", 1e300), ("temperature", 1e300), ("eval_n", 0)):
+        refused(f"^--{name} must be a number from .* to [^ ]*[.]$", laser.check, Config(**{name: value}))
     laser.check(Config(temperature=0, steps=0))
     monkeypatch.setattr(laser, "WORLD", 9)
     refused("9 processes need more solutions; raise --prompts_per_step", laser.check, Config(prompts_per_step=2, group_size=4))
-    assert not [*tmp_path.iterdir()]
 
 
 def test_main__what_a_run_cannot_be_prepared_from_gets_one_line_and_leaves_nothing(fast, finished, tmp_path, monkeypatch, capsys):
-    """Whatever kind of error a file, a parser or a package raises: its kind, what it says, its cause."""
     monkeypatch.chdir(tmp_path)
-    bad = {"": "", "has no column problem or question": '{"a": 1}', "has no column answer or": '{"problem": "x"}', "JSON parse error": "{not json",
-           "surrogate": '{"problem": "\\ud800", "answer": 1}', "has nothing to learn from; give other data": '{"problem": " ", "answer": 1}',
-           "ValueError: ": "[]", "ArrowInvalid": '{"problem": "x", "answer": %s1%s}' % ("[" * 900, "]" * 900),
-           "utf-8": '{"problem": "é", "answer": 1}',
-           "KeyError: 'role'": '{"messages": [{"content": "x"}], "answer": "2"}',
-           "has no column solution among problem, answer; add one, or drop": '{"problem": "x", "answer": "1"}'}
+    bad = {"": "", "has no column problem or question": '{"a": 1}', "JSON parse error": "{not json", "utf-8": '{"problem": "é", "answer": 1}',
+           "has nothing to learn from; give other data": '{"problem": " ", "answer": 1}',
+           "ArrowInvalid": '{"problem": "x", "answer": %s1%s}' % ("[" * 900, "]" * 900), "KeyError: 'role'": '{"messages": [{"content": "x"}], "answer": "2"}',
+           "ValueError: Column 'solution' doesn't exist": '{"problem": "x", "answer": "1"}'}
     commands = []
     for i, (words, content) in enumerate(bad.items()):
         Path(f"{i}.jsonl").write_bytes(content.encode("latin-1"))
         commands.append((words, ["--data", f"{i}.jsonl", "--warm_start_steps", int("solution" in words)]))
     Path("bad.json").write_text('{"model_type": "qwen2", "laser": {"learning_rate": 1}}')
+    commands += [(words, command.split()) for words, command in (
+        ("Unrecognized arguments: --learning_rate 1; see --help", "--learning_rate 1"), ("invalid float value: 'fast'", "--lr fast"),
+        ("invalid choice: 'mae'", "--self_loss mae"), ("samples G equal solutions", "--temperature 0"), ("no folder with a laser.json", "--score y"),
+        ("There is no run in nowhere to resume", "--resume --out nowhere"), ("no folder with a laser.json", "--ask x --token 5 --exact_reference"))]
     commands += [("nowhere.jsonl", ["--data", "nowhere.jsonl"]), ("nowhere.json", ["--model", "nowhere.json"]), ("tpu", ["--device", "tpu"]),
                  ("learning_rate", ["--model", "bad.json"]), ("nowhere", ["--reward", "nowhere:f"]), ("has no attribute ''", ["--reward", "verify"]),
                  ("FileExistsError", ["--out", "bad.json"]), ("No such file", ["--model", finished[0] / "checkpoint", "--score", "nowhere.jsonl"])]
+    with_model = [("is no token", ["--token", "<zc>"]), ("no token 4000", ["--token", 4000]), ("prompts have 1 to 2 tokens", ["--max_prompt_tokens", 2]),
+                  ("too few to imitate", ["--max_response_tokens", 5, "--warm_start_steps", 1]), ("at 128", ["--max_response_tokens", 125])]
     kept = sorted(tmp_path.rglob("*"))
-    for words, command in commands:
+    for words, command in commands + with_model:
         assert here(*fast, *COLD, "--out", "out", *command) == 2, command
-        error = capsys.readouterr().err.split("\n")[-2]
+        error = capsys.readouterr().err.split("\n")[-2]  # a line
         assert error.startswith("laser.py: ") and words in error and len(error) < 900, (command, error)
-        assert sorted(tmp_path.rglob("*")) == kept
-    with_model = [("is no token", ["--token", "<zc>"]), ("no token 4000", ["--token", 4000]),
-                  ("prompts have 1 to 2 tokens", ["--max_prompt_tokens", 2]), ("too few to imitate", ["--max_response_tokens", 5]),
-                  ("at 128", ["--max_response_tokens", 125])]
-    kept = sorted(tmp_path.rglob("*")) + [tmp_path / "out", tmp_path / "out" / ".lock"]
-    for words, command in with_model:  # these find the folder made, and nothing in it but the lock, so it can be used again
-        assert here(*fast, "--out", "out", *command) == 2 and words in capsys.readouterr().err.split("\n")[-2], command
-        assert sorted(tmp_path.rglob("*")) == sorted(kept)
+        made = [Path("out"), Path("out", ".lock")] if (words, command) in with_model else []  # a folder with no more can be used again
+        assert sorted(tmp_path.rglob("*")) == sorted([*kept, *(tmp_path / path for path in made)])
 
 
 def test_main__the_readme_says_where_part_i_has_its_sections():
-    """Each row of the reading guide starts at a ruler of laser.py that bears its name, and the story ends before line 760."""
     code, readme = ((HERE / name).read_text("utf-8") for name in ("laser.py", "README.md"))
     rulers = {number: line.strip("# -=") for number, line in enumerate(code.splitlines(), 1) if line.startswith(("# ---", "# ==="))}
-    guide = readme[readme.index("| part I | lines |") : readme.index("| parts II and III |")]
-    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in guide.splitlines()[3:] if line.count("|") == 4]
-    assert len(rows) == 7
-    for name, lines_ in rows:
-        assert rulers[int(lines_.split("–")[0])] == name
+    guide = re.findall(r"^\| ([^|]+) \| (\d+)–(\d+) \|", readme[readme.index("| part I | lines |") : readme.index("| parts II and III |")], re.M)
     part_ii = next(number for number, name in rulers.items() if name.startswith("Part II:"))
-    assert int(rows[-1][1].split("–")[1]) < part_ii <= 760
+    assert len(guide) == 8 and int(guide[-1][2]) < part_ii <= 760
+    for name, first, _ in guide[1:]:
+        assert rulers[int(first)] == name.strip()
 
 
 # ------------------------------------------------------------------------------------------------------- verify.py
@@ -1950,28 +1688,21 @@ def timed(call):
         except Exception as error:
             return f"raises {error!r}"
         seconds = time.thread_time() - start
-        if seconds < LIMIT or seconds < LIMIT * pace():
+        if seconds >= LIMIT:  # how much slower than a free one is this core just now? Beside a busy neighbour also a thread's own time doubles
+            start, total = time.thread_time(), 0
+            for i in range(1_000_000):
+                total += i
+            seconds *= 0.04 / (time.thread_time() - start)
+        if seconds < LIMIT:
             return result
     return f"took {seconds:.2f} s"
 
 
-def pace() -> float:
-    """How much slower than a free one this core is just now: beside a busy neighbour also a thread's own time doubles."""
-    start, total = time.thread_time(), 0
-    for i in range(1_000_000):
-        total += i
-    return (time.thread_time() - start) / 0.04
-
-
-def golds() -> dict[str, list[str]]:
+def golds(distinct=True) -> list[str]:
     if not DATA.exists():
         pytest.skip(f"the benchmark files are not in {DATA}")
-    return {path.stem: [str(json.loads(line)["answer"]) for line in path.open()] for path in sorted(DATA.glob("*.jsonl"))
-            if path.stem != "verify_cases"}  # fmt: skip
-
-
-def distinct_golds() -> list[str]:
-    return sorted({gold for part in golds().values() for gold in part})
+    answers = [str(json.loads(line)["answer"]) for path in sorted(DATA.glob("*.jsonl")) if path.stem != "verify_cases" for line in path.open()]
+    return sorted({*answers}) if distinct else answers
 
 
 def is_typed(answer: str) -> bool:
@@ -1991,21 +1722,23 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize(argument, {"category": verdicts(), "family": HOSTILE}[argument])
 
 
-THOUGHTS_END = ("</think>", "[/THINK]", "</seed:think>", "◁/think▷")
-
-
-def test_extract_answer__last_complete_box_after_the_thoughts():
-    rows = [(r"so \boxed{5}.", "5"), (r"\boxed{1} then \boxed{2}", "2"), (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"\boxed {5}", "5"), ("5", None),
-        (r"\boxed{5} and \boxed{6", "5"), (r"\boxed{\boxed{5}}", r"\boxed{5}"), (r"\boxed{\{1,2\}}", r"\{1,2\}"), (r"\boxed{[1,2\}}", r"[1,2\}"),
-        (r"\boxed{a \boxed{5}", "5"), (r"} \boxed{5} }", "5"), (r"{ { \boxed{5}", "5"), (r"\boxed{}", ""), ("", None), (r"\boxed", None),
-        (r"\boxed{5", None), (r"\boxed 5", None), (r"\boxed{x\\}", r"x\\"), ("\\boxed{\n5\n}", "\n5\n"), (r"\boxed{5}</thin>", "5"),
-        (r"\boxed{5}<|im_end|><|endoftext|>", "5"), (r"<|x|>\boxed{5}</s>", "5"), (r"<think>\boxed{4}", "4"), (r"[THINK]\boxed{4}", "4")]  # fmt: skip
-    for end in THOUGHTS_END:
-        rows += [(before + end + after, read) for before, after, read in (
-            (r"<think>\boxed{4}", r"\boxed{5}", "5"), (r"\boxed{4}", "It is 5", None), (r"\boxed{4}", "", None), (r"\boxed{4", r"\boxed{5}", "5"),
-            (rf"\boxed{{3}}{end}\boxed{{4}}", r"\boxed{5}", "5"), ("a", r"\boxed{5} and \boxed{6", "5"), ("", r"\boxed{5}<think>\boxed{6}", "6"),
-            (r"\boxed{3}</think>\boxed{4}", "none", None), (end * 8, r"\boxed{5}<|im_end|>", "5"))]  # fmt: skip
-    no((response, read) for response, answer in rows if (read := extract_answer(response)) != answer)
+def test_extract_answer_and_reward__last_complete_box_and_strictly_the_only_one_after_the_thoughts():
+    """Rows: a response, what is read, whether it counts if only one box may stand there."""
+    rows = [(r"so \boxed{5}.", "5", 1), (r"\boxed{1} then \boxed{2}", "2", 0), (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}", 1), (r"\boxed {5}", "5", 1),
+        (r"\boxed{5} and \boxed{6", "5", 0), (r"\boxed{\boxed{5}}", r"\boxed{5}", 0), (r"\boxed{\{1,2\}}", r"\{1,2\}", 1), (r"\boxed{5", None, 0),
+        (r"\boxed{a \boxed{5}", "5", 0), (r"} \boxed{5} }", "5", 1), (r"{ { \boxed{5}", "5", 1), (r"\boxed{}", "", 0), ("", None, 0), ("5", None, 0),
+        (r"\boxed{[1,2\}}", r"[1,2\}", 1), (r"\boxed 5", None, 0), (r"\boxed{x\\}", r"x\\", 1), ("\\boxed{\n5\n}", "\n5\n", 1), (r"\boxed", None, 0),
+        (r"\boxed{5}<|im_end|><|endoftext|>", "5", 1), (r"<|x|>\boxed{5}</s>", "5", 1), (r"<think>\boxed{4}", "4", 1), (r"[THINK]\boxed{4}", "4", 1),
+        (r"\boxed{5}</thin>", "5", 1)]  # fmt: skip
+    for end in ("</think>", "[/THINK]", "</seed:think>", "◁/think▷"):
+        rows += [(before + end + after, read, strict) for before, after, read, strict in (
+            (r"<think>\boxed{4}", r"\boxed{5}", "5", 1), (r"\boxed{4}", "It is 5", None, 0), (r"\boxed{4}", "", None, 0),
+            (r"\boxed{4", r"\boxed{5}", "5", 1), (rf"\boxed{{3}}{end}\boxed{{4}}", r"\boxed{5}", "5", 1), (end * 8, r"\boxed{5}<|im_end|>", "5", 1),
+            (r"</think>\boxed{3}", r"\boxed{5}", "5", 1), (r"\boxed{3}</think>\boxed{4}", "none", None, 0),
+            ("a", r"\boxed{5} and \boxed{6", "5", 0), ("", r"\boxed{5}<think>\boxed{6}", "6", 0), (r"<think>\boxed{", r"2} \boxed{2}", "2", 1))]  # fmt: skip
+    no((response, read) for response, answer, _ in rows if (read := extract_answer(response)) != answer)
+    no(row for row in rows if (reward(row[0], row[1] or ""), reward(row[0], row[1] or "", strict=True)) != (bool(row[1]), row[2]))
+    no(gold for gold, right in ((r"\frac12", 1), ("0.6", 0), ("", 0)) if reward(r"It is \boxed{0.5}.<|im_end|>", gold) != right)
 
 
 def test_extract_answer__hostile_response():
@@ -2027,14 +1760,13 @@ def test_canonical__is_none_for_an_empty_answer_and_text_if_unreadable():
 
 def test_canonical__golds_are_values_which_can_be_earned_and_differ():
     """On plain values equivalence is equality of readings: checked on all pairs of the golds. No gold accepts its neighbour."""
-    answers = [gold for part in golds().values() for gold in part]
+    answers = golds(distinct=False)
     text = [gold for gold in answers if not is_typed(gold)]
     assert len(answers) == 1275 and len(text) <= 11 and all(map(checkable, answers))
     no(gold for gold in text if not (r"\text" in gold or "angle" in gold or r"\mho" in gold or gold == "t(0,4]"))
-    plain = [(gold, reading.value) for gold in distinct_golds() if (reading := canonical(gold)).equation is None]
+    plain = [(gold, reading.value) for gold in golds() if (reading := canonical(gold)).equation is None]
     no((a, b) for (a, first), (b, second) in itertools.combinations_with_replacement(plain[::2], 2) if equivalent(a, b) is not (first == second))
-    neighbours = [pair for part in golds().values() for pair in zip(part, part[1:] + part[:1])]
-    no((gold, other) for gold, other in neighbours if gold != other and {gold, other} != {"5", "x=5"} and equivalent(gold, other))
+    no(pair for pair in zip(answers, answers[1:]) if len({*pair}) == 2 and {*pair} != {"5", "x=5"} and equivalent(*pair))
 
 
 def test_canonical__bounds():
@@ -2049,37 +1781,40 @@ def test_canonical__bounds():
     no((answer, typed) for answers, typed in ((inside, True), (outside, False)) for answer in answers if is_typed(answer) is not typed)
 
 
-def test_canonical__known_functions_at_nasty_arguments():
-    """Near poles and zeros, huge, tiny, negative, complex: a function takes its time within bounds, or is not taken."""
+def test_canonical__takes_its_time_within_bounds():
+    """Functions near poles and zeros, of huge, tiny, negative and complex numbers; random tokens; and, as no pattern is worse than linear, long runs
+    of every character that a pattern names, and of what it names together, alone and between others."""
     functions = [r"\Gamma(%s)", r"\zeta(%s)", r"\psi(%s)", "W(%s)", "J_9(%s)", "(%s)!!", r"\mathrm{Li}_2(%s)", r"\sinh^{-1}(%s)", r"\|%s\|",
                  "f(%s)", *(rf"\operatorname{{{name}}}(%s)" for name in "erf erfc Ei Si Ci li tanh coth sech arccosh arctanh arcsec".split())]
     arguments = ["0", "-1", "0.99", "1+10^{-300}", "-5+10^{-20}", "10^{-18}", "2^{-30000}", "7.99", "-16", "63.9", "-999.5", "2999.5", "10^{100}",
                  r"\pi", "1000i", "-1/e", "-0.36", r"\pi 10^{-60}", r"\pi 10^{15}", "x+iy", "x/10^{20}", r"1+2^{-250}\pi"]  # fmt: skip
     answers = [function % argument for function in functions for argument in arguments]
-    no((answer, read) for answer in answers if (read := timed(lambda: canonical(answer).value is not None)) is not True)
-
-
-def test_canonical__random_tokens():
     vocabulary, rng = VOCABULARY.split(), random.Random(0)
     sizes = [rng.randrange(1, rng.choice((3, 6, 10, 20, 60, 300))) for _ in range(1000)]
-    soups = [rng.choice(("", " ")).join(rng.choices(vocabulary, k=size)) for size in sizes]
-    read = lambda soup: (extract_answer(soup), canonical(soup) is None or equivalent(soup, soup))[1]  # noqa: E731
-    no((soup, said) for soup in soups if (said := timed(lambda: read(soup))) is not True)
+    answers += [rng.choice(("", " ")).join(rng.choices(vocabulary, k=size)) for size in sizes]
+    patterns = [value.pattern for value in vars(verify).values() if hasattr(value, "pattern")] + [pattern for _, pattern, _ in verify.SPELLINGS]
+    units = {c for pattern in patterns for c in pattern if c.isprintable() and not c.isalnum()}
+    units |= {*"axnAN09é", "\\,", "\\ ", "{}", "{,}", ". ", "x_", "a ", "x\n", "( 12)", "\\text{", "$ ", "d ", "A x ", "0,", "+ ", "\\|", "(\\mod "}
+    for i, unit in enumerate(sorted(units)):
+        dresses = [("", ""), (("5", "5"), ("$", "$"), ("x=", ""), ("", "_"), ("{", "}"))[i % 5]]
+        answers += [before + (unit * 2000)[: 1990 - len(before)] + after for before, after in dresses]
+    read = lambda text: (extract_answer(rf"\boxed{{{text}}}"), checkable(text), canonical(text) is None or equivalent(text, text))  # noqa: E731
+    no((text, said) for text in answers if (said := timed(lambda: read(text)[2])) is not True)
 
 
 def test_canonical__memory_stays_flat():
     """Neither costly answers nor a cache full of long ones take much: it holds so many readings, each of a bounded size."""
-    most, hostile = verify.cached_reading.cache_info().maxsize, {name: text for family in HOSTILE.values() for name, text in family.items()}
     verify.cached_reading.cache_clear()
     tracemalloc.start()
-    for name in ("list", "product", "third powers", "digits", "long", "union, long", "lists of them"):
-        equivalent("1", hostile[name])
+    for hostile in itertools.chain(*HOSTILE.values()):
+        if hostile.startswith(("x+1,", "(x+0)", "(1/3)", "٣", "777", "(0,1)", r"\pm1")):
+            equivalent("1", hostile)
     kept, peak = tracemalloc.get_traced_memory()
     for i in range(20):
         equivalent("1", rf"2^{{30000}}+{i}")
     each = (tracemalloc.get_traced_memory()[0] - kept) / 20
     tracemalloc.stop()
-    assert 0 < most <= 1024 and kept + most * each < 20 << 20 and peak < 60 << 20
+    assert 0 < (most := verify.cached_reading.cache_info().maxsize) <= 1024 and kept + most * each < 20 << 20 and peak < 60 << 20
 
 
 def test_canonical__in_threads(monkeypatch):
@@ -2089,40 +1824,30 @@ def test_canonical__in_threads(monkeypatch):
         patch.setattr(verify, "Calculator", lambda tokens: locked.append(verify.LOCK.locked()) or original(tokens))
         assert read("5") is not None and locked == [True]
     answers = [rf"\sqrt{{{i}}}+e^{{\pi/{i}}}+\sin {i}+({i}/7)!+\ln {i}+i\arctan {i}" for i in range(2, 20)]
-    expected, wrong = [read(answer) for answer in answers], []
-
-    def work():
-        wrong.extend(answer for answer, reading in zip(answers, expected) if read(answer) != reading)
-
-    interval = sys.getswitchinterval()
+    expected, interval = [read(answer) for answer in answers], sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for step in (threading.Thread.start, threading.Thread.join):
-        for thread in threads:
-            step(thread)
+    with futures.ThreadPoolExecutor(4) as pool:
+        readings = list(pool.map(lambda _: [read(answer) for answer in answers], range(4)))
     sys.setswitchinterval(interval)
-    no(wrong)
+    assert readings == [expected] * 4
 
 
 EVENTS = []
 WATCHING = threading.Event()
-sys.addaudithook(lambda event, _: WATCHING.is_set() and EVENTS.append(event))
+sys.addaudithook(lambda event, _: WATCHING.is_set() and EVENTS.append(event.split(".")[0]))
 
 
 def test_canonical__hostile_answers(family):
     """In time, wrong, equal to themselves if not empty; and nothing is executed or opened for them."""
     equivalent("1!+\\sqrt{2}+e!", "2")  # what mpmath does once
-    wrong = []
-    for name, hostile in HOSTILE[family].items():
+    for hostile in HOSTILE[family]:
         EVENTS.clear()
         WATCHING.set()
         said = timed(lambda: (equivalent(r"\frac12", hostile), reward(rf"\boxed{{{hostile}}}", "12") > 0))
         WATCHING.clear()
-        done = {event for event in EVENTS if event.split(".")[0] in
-                ("open", "exec", "compile", "import", "os", "subprocess", "socket", "ctypes", "shutil")}  # fmt: skip
+        done = {"open", "exec", "compile", "import", "os", "subprocess", "socket", "ctypes", "shutil"}.intersection(EVENTS)
         itself = canonical(hostile) is None or equivalent(hostile, hostile)
-        wrong += [(name, said, itself, done)] if said != (False, False) or not itself or done else []
-    no(wrong)
+        assert said == (False, False) and itself and not done, (hostile[:99], said, itself, done)
 
 
 def test_equivalent__verdicts(category):
@@ -2161,13 +1886,13 @@ def test_equivalent__golds_rewritten():
     every = [lambda g: rf"  $\displaystyle {respelled(g)}$ ", lambda g: rf"\boxed{{\,{g}\!}}", lambda g: spaced(rf"\[{{{g}}}\]")]
     alone = ["$%s$", r"\boxed{%s}", "  %s ", r"\displaystyle %s", r"\[%s\]", r"\,%s\!", "{%s}"]
     each = [respelled, spaced, *(lambda g, dress=dress: dress % g for dress in alone)]
-    rows = [(gold, dress(gold)) for i, gold in enumerate(distinct_golds()[::3]) for dress in (*every, each[i % len(each)])]
+    rows = [(gold, dress(gold)) for i, gold in enumerate(golds()[::3]) for dress in (*every, each[i % len(each)])]
     no((gold, other) for gold, other in rows if not (equivalent(gold, other) and equivalent(other, gold)))
 
 
 def test_equivalent__golds_transformed():
     """Through the calculator: a value written in one of three other ways, which no comparison of strings accepts; and one of three neighbours."""
-    plain = [gold for gold in distinct_golds() if is_typed(gold) and not set("=%$,") & set(gold)
+    plain = [gold for gold in golds() if is_typed(gold) and not set("=%$,") & set(gold)
              and not any(word in gold for word in (r"\text", r"\mbox", r"\circ", r"\pm"))]  # fmt: skip
     numbers = [gold for gold in plain if not isinstance(value := canonical(gold).value, tuple) or value[0] in ("formula", "complex")]
     assert len(numbers) > 500
@@ -2180,11 +1905,11 @@ def test_equivalent__golds_transformed():
 def test_equivalent__mutated_golds(capsys):
     """One digit, sign, letter or bracket changed: the gold stays the same only where that stood in a unit. What almost parses (a character dropped
     or doubled, a part lost or moved) is judged alike both ways."""
-    rng, swapped, equal, tried, wrong = random.Random(0), dict(zip("+-()[]", "-+[](),")), [], 0, []
-    for gold in rng.sample(distinct_golds(), 300):
+    rng, swapped, equal, tried = random.Random(0), dict(zip("+-()[]", "-+[](),")), [], 0
+    for gold in rng.sample(golds(), 300):
         i = rng.randrange(len(gold))
         for other in (gold[:i] + gold[i + 1 :], gold[:i] + gold[i] + gold[i:], gold[:i], gold[i:] + gold[:i]):
-            wrong += [(gold, other)] * (equivalent(gold, other) is not equivalent(other, gold))
+            assert equivalent(gold, other) is equivalent(other, gold), (gold, other)
         letters = "".join("a" if c.isalpha() or c in "\\{}" else c for c in gold)
         places = [(i, c) for i, c in enumerate(gold) if c.isdigit() or c in "+-()[]" or c.isalpha() and "aa" not in letters[max(i - 1, 0) : i + 2]]
         for i, c in rng.sample(places, min(5, len(places))):
@@ -2193,7 +1918,6 @@ def test_equivalent__mutated_golds(capsys):
             equal += [(gold, other)] * equivalent(gold, other)
     with capsys.disabled():
         print(f"\n{tried} mutants, equal: {equal}")
-    no(wrong)
     assert tried > 700 and all("inches" in gold or "cm" in gold for gold, _ in equal)
 
 
@@ -2209,12 +1933,15 @@ def test_equivalent__square_roots_and_polynomials_against_integers():
         assert equivalent(expanded, factored) is (sorted((p, q, r)) == sorted(other)), (expanded, factored)
 
 
-def test_equivalent__floors_are_told_apart():
-    """By all that tells them apart below 41: single jumps, at the multiples of q or at the squares."""
+def test_equivalent__floors_and_letters_are_told_apart():
+    """Floors by all that tells them apart below 41: single jumps, at the multiples of q or at the squares. Letters whatever their name."""
     for q in range(2, 13):
         floors = [rf"\lfloor\frac{{n+{j}}}{{{q}}}\rfloor" for j in range(q)] + [rf"\lceil\frac{{n+{j}}}{{{q}}}\rceil" for j in (1, 2)]
         assert group(floors)[:q] == list(range(q)) and equivalent(floors[q - 1], rf"\lceil\frac n{{{q}}}\rceil"), q
     assert group([rf"\lfloor\sqrt{{n+{j}}}\rfloor" for j in range(9)]) == list(range(9))
+    names = [*"abcdfghjopqrstuvwxyzABCDEFGHIJKLMOPQRSTUVWXYZ", *"klmnN", "x_1", "x_2", "x_{12}", "a_n", r"\theta", r"\alpha", r"\beta"]
+    for form in ("%s+1", "|%s-5|", r"\sqrt{%s}"):
+        assert group([form % name for name in names]) == [*range(len(names))]
 
 
 def test_equivalent__unions_and_differences_against_points():
@@ -2235,23 +1962,12 @@ def test_equivalent__unions_and_differences_against_points():
 def test_equivalent__an_unknown_function_of_equal_formulas():
     """f(p) = f(q) exactly if p = q, whatever stands around; and no unknown function is another, a factor, or a known one."""
     equal = ["x^2-1", "(x-1)(x+1)", r"x\cdot x-1", r"\frac{x^3-x}{x}"]
-    names = ("f", "G", r"\Phi", "T_3", "f'", r"\chi", "E")
-    rows = [(name, p, q) for name in names for p, q in itertools.combinations(equal, 2)]
-    no((name, p, q) for name, p, q in rows if not equivalent(f"3{name}({p})^2", f"{name}({q})^2+2{name}({p})^2"))
-    no((name, p, q) for name in names for p, q in (("x^2-1", "x^2+1"), ("x,1", "1,x")) if equivalent(f"{name}({p})", f"{name}({q})"))
+    for name in ("f", "G", r"\Phi", "T_3", "f'", r"\chi", "E"):
+        no((name, p, q) for p, q in itertools.combinations(equal, 2) if not equivalent(f"3{name}({p})^2", f"{name}({q})^2+2{name}({p})^2"))
+        no((name, p, q) for p, q in (("x^2-1", "x^2+1"), ("x,1", "1,x")) if equivalent(f"{name}({p})", f"{name}({q})"))
     names = [*"fFghuW", r"\phi", r"\varphi", r"\Phi", "f'", "f_1", "f_2", r"\Gamma", r"\zeta", r"\psi", "J_0", "J_1", "I_0", r"\sigma", r"\tau",
              "f^{-1}", "f^{(2)}", "f^2", r"\hat f", r"\operatorname{erf}", r"\sinh", r"\log"]  # fmt: skip
     assert group([f"{name}(3)" for name in names]) == list(range(len(names)))
-
-
-def test_reward__last_complete_box_and_strictly_the_only_one_after_the_thoughts():
-    rows = [(r"\frac12", r"It is \boxed{0.5}.<|im_end|>", 1, 1), (r"\frac12", r"It is \boxed{0.6}.", 0, 0), ("2", "2", 0, 0), ("", r"\boxed{}", 0, 0),
-        ("2", r"\boxed{1} no, \boxed{2}", 1, 0), ("2", r"\boxed{\boxed{2}}", 1, 0), ("2", r"\boxed{2}", 1, 1), ("2", r"<think>\boxed{2}", 1, 1)]
-    for end in THOUGHTS_END:
-        rows += [("2", before + end + after, loose, strict) for before, after, loose, strict in (
-            (r"<think>\boxed{1}", r"\boxed{2}", 1, 1), (r"<think>\boxed{2}", " So 2.", 0, 0), (r"<think>\boxed{2}", r"\boxed{1}", 0, 0),
-            ("x", r"\boxed{1}\boxed{2}", 1, 0), (r"</think>\boxed{3}", r"\boxed{2}<|im_end|>", 1, 1), (r"<think>\boxed{", r"2} \boxed{2}", 1, 1))]
-    no(row for row in rows if (reward(row[1], row[0]), reward(row[1], row[0], strict=True)) != row[2:])
 
 
 def test_reward__of_every_math500_solution():
@@ -2287,40 +2003,21 @@ def test_checkable__an_answer_that_can_be_earned():
         "Sarah and Tom", "the first and the third", "all n that are powers of 2", "June 20", "3 hours and 20 minutes", "5 square inches"]  # fmt: skip
     never = ["", " ", "$$", "proof", "Proof.", r"\text{Proof}", "notfound", "NotFound", "not found", "N/A", "n/a", "NA", "nan", "null", "?", "...",
         "\\boxed{}", "{'x': 1, 'y': 2}", '{"a": 3, "b": [1, 2]}', "[{'x': 1}]", "{1: 'a', 2: 'b'}", "Proof: let $n$ be even.", "See solution",
-        "The sequence converges to the unique fixed point of the map, which can be found by Newton's method, as was shown above in part two.",
-        r"\text{Every such function is linear on the rationals and therefore, since it is monotone, also linear on all of the real line}",
-        "No answer provided", "x" * 2001, r"\text{N/A}", "(proof)", "We first note that the sum of the angles is 180, so the answer follows.",
-        "Adding 2 and 3 gives 5.", "First add 2 to 3. Then double it to get 10.", "To find x, divide both sides by 2, giving x=5.", "The answer is 5",
-        "He has 5 - 2 = 3 apples left over.", "add the two numbers and be done with it", "If x=3 then y=4 and the sum is 7"]  # fmt: skip
+        "The sequence converges to the only fixed point of the map, as was shown above in parts two and three.", "No answer provided", "x" * 2001,
+        r"\text{Every such map is linear on the rationals and, as it is monotone, also on all of the reals}", "(proof)", r"\text{N/A}",
+        "We first note that the sum of the angles is 180, so the answer follows.", "Adding 2 and 3 gives 5.", "The answer is 5",
+        "First add 2 to 3. Then double it to get 10.", "To find x, divide both sides by 2, giving x=5.", "He has 5 - 2 = 3 apples left over.",
+        "add the two numbers and be done with it", "If x=3 then y=4 and the sum is 7"]  # fmt: skip
     no(gold for gold in earned if checkable(gold) is not True or reward(rf"\boxed{{{gold}}}", gold) != 1)
     no(gold for gold in never if checkable(gold) is not False)
 
 
-def test_calculator__letters_and_functions_differ_whatever_their_name():
-    names = [*"abcdfghjopqrstuvwxyzABCDEFGHIJKLMOPQRSTUVWXYZ", *"klmnN", "x_1", "x_2", "x_{12}", "a_n", r"\theta", r"\alpha", r"\beta"]
-    for form in ("%s+1", "|%s-5|", r"\sqrt{%s}"):
-        assert group([form % name for name in names]) == [*range(len(names))]
-
-
 def test_calculator__names_that_are_applied():
-    texts = {text: set() for text in ("n(n+1)", "a(b+c)", "x(x+1)(x+2)", "p(1-p)", r"\sigma^2(1-\rho)", "f+f(2)", "C(-1)^n", "2k(d-k)!",
-             r"R[\sqrt2-1]", "xy", "x^{-1}(x+y)", "a^2(b-c)+b^2(c-a)")}  # fmt: skip
-    texts |= {"f(x)": {"f"}, "y(2)": {"y"}, "f(a+b)": {"f"}, "f^{-1}(x)": {"f"}, "f^2(x+1)": {"f"}, r"\phi(n)\phi(m)": {r"\phi"}, "B(2,3)": {"B"},
-              "E[X]": {"E"}, "u(x-ct)": {"u"}, "p(x)-p(x-1)": {"p"}, "s(t+1)-s(t-1)": {"s"}, "f(g(x))": {"f", "g"}, r"h^{-1}(x)": {"h"},
-              "y''(0)": {"y''"}}  # fmt: skip
-    no((text, found) for text, names in texts.items() if (found := verify.applied(verify.tokenize(text))) != names)
-
-
-def test_canonical__no_pattern_is_worse_than_linear():
-    """Long runs of every character that a pattern names, and of what it names together, alone and between others."""
-    patterns = [value.pattern for value in vars(verify).values() if hasattr(value, "pattern")] + [pattern for _, pattern, _ in verify.SPELLINGS]
-    units = {c for pattern in patterns for c in pattern if c.isprintable() and not c.isalnum()}
-    units |= {*"axnAN09é", "\\,", "\\ ", "{}", "{,}", ". ", "x_", "a ", "x\n", "( 12)", "\\text{", "$ ", "d ", "A x ", "0,", "+ ", "\\|", "(\\mod "}
-    for i, unit in enumerate(sorted(units)):
-        dresses = [("", ""), (("5", "5"), ("$", "$"), ("x=", ""), ("", "_"), ("{", "}"))[i % 5]]
-        for text in (before + (unit * 2000)[: 1990 - len(before)] + after for before, after in dresses):
-            said = timed(lambda: len((canonical(text), checkable(text), reward(rf"\boxed{{{text}}}", "5"))))  # noqa: B023
-            assert said == 3, (text[:20], said)
+    texts = dict.fromkeys(("n(n+1)", "a(b+c)", "x(x+1)(x+2)", "p(1-p)", r"\sigma^2(1-\rho)", "f+f(2)", "C(-1)^n", "2k(d-k)!", r"R[\sqrt2-1]", "xy",
+             "x^{-1}(x+y)", "a^2(b-c)+b^2(c-a)"), "")  # fmt: skip
+    texts |= {"f(x)": "f", "y(2)": "y", "f(a+b)": "f", "f^{-1}(x)": "f", "f^2(x+1)": "f", r"\phi(n)\phi(m)": r"\phi", "B(2,3)": "B", "E[X]": "E",
+              "u(x-ct)": "u", "p(x)-p(x-1)": "p", "s(t+1)-s(t-1)": "s", "f(g(x))": "f g", r"h^{-1}(x)": "h", "y''(0)": "y''"}
+    no((text, found) for text, names in texts.items() if (found := verify.applied(verify.tokenize(text))) != {*names.split()})
 
 
 # ---------------------------------------------------------------------------------------------- tables of verify.py
@@ -2336,236 +2033,164 @@ VOCABULARY = r"""\frac \frac { } { } ( ) [ ] \{ \} , ; 1 2 3 10 0 12 99 5000 .5 
     (x+1) (n-1) (2) (1/4) (-1/2)"""
 
 HOSTILE = {
-    "powers and factorials": {"tower": "9^{9^{9^9}}", "tower of twos": "2^{2^{2^{2^{2^{2}}}}}", "inverse tower": "9^{-9^{9^9}}", "gamma": "x!" * 900,
-        "factorial": "99999999!", "factorials": "((9!)!)!", "binomial": r"\binom{999999999}{500000000}", "exponentials": "e^{e^{e^{e^{e}}}}",
-        "complex powers": "i^{i^{i^{i}}}" * 100, "complex, high": "(1.5+i/7)^{1000}" * 100, "double factorials": "2999!!" * 300,
-        "raised": "2" + "⁹" * 1900, "tiny": "10^{-999999999}", "scientific": "1e-999999999", "sine": r"\sin(10^{50})",
-        "third powers": r"(1/3)^{19000}+" * 130 + "1", "huge floor": r"\lfloor 2^{14000}\pi\rfloor"},
-    "brackets and depth": {"braces": "{" * 1000 + "5" + "}" * 1000, "parentheses": "(" * 999 + "5" + ")" * 999, "names before brackets": "x(" * 999,
-        "parentheses, long": "(" * 100_000 + ")" * 100_000, "radicals": r"\sqrt{" * 250 + "2" + "}" * 250,
-        "fractions": r"\frac{1}{" * 200 + "2" + "}" * 200, "bare radicals": r"\sqrt" * 300 + "2", "bars": "|" * 1999 + "x", "signs": "-" * 1990 + "5",
-        "carets": "2" + "^2" * 900, "subscripts": "x_" * 990, "backslashes": "\\" * 1999, "logarithms": r"\ln(" * 400 + "5" + ")" * 400,
-        "functions of functions": "f(" * 19 + "x" + ")" * 19, "norms": r"\|" * 999},
-    "what a program would run": {"import": "__import__('os').system('true')", "by zero, hidden": r"\frac{1}{\sqrt{2}\sqrt{2}-2}",
-        "input": r"\input{/etc/passwd}", "NUL": "5\x00", "surrogate": "x_\ud800+\ud800", "digits": "٣" * 50},
-    "length": {"characters": "a" * 200_000, "long": "7" * 10_000_000, "long fractions": r"\frac{1}{2}+" * 900_000, "equals": "=" * 1999,
-        "spaced digits": "1 " * 999, "thousands": "1" + ",000" * 490, "list": ",".join(["x+1"] * 480), "chain": "=".join(["1+1"] * 480),
-        "moduli": r"\mod" * 400, "matrix": r"\begin{pmatrix}" + r"\\".join(["&".join("1" * 30)] * 30) + r"\end{pmatrix}",
-        "irrational matrix": r"\begin{pmatrix}" + r"\\".join(["&".join([r"\sqrt2"] * 10)] * 25) + r"\end{pmatrix}"},
-    "sums and products": {"sum": "+".join(f"1/{i}" for i in range(1, 350)), "sum of roots": "+".join(f"x^{{1/{i}}}" for i in range(2, 200)),
-        "product": "".join(f"(x+{i})^{{400}}" for i in range(150)), "symbolic powers": "x^{1400}+" * 150 + "1",
-        "lists of them": ",".join([r"\pm1\pm2\pm3\pm4"] * 80),
-        "long fractions in exact arithmetic": "+".join(rf"\frac{{1}}{{{10**6 + i}^{{300}}}}" for i in range(80)), "cube roots": "(x^3)^{1/3}" * 180,
-        "long sums": "+".join(["x^{1400}/3^{9000}"] * 105), "floors": r"\lfloor x/7\rfloor" * 100, "signs of both kinds": "1" + r"\pm2" * 500},
-    "sets": {"union, long": r"\cup".join(f"({i},{i + 1})" for i in range(20_000)), "not equal": r"\land ".join(f"x\\ne{i}" for i in range(220)),
-        "intersections": r"\cap".join(f"({i},9999)" for i in range(150)),
-        "large set difference": r"\{" + ",".join(map(str, range(200))) + r"\}\setminus\{" + ",".join(map(str, range(200))) + r"\}"},
-    "functions": {"polylogarithms": "+".join([r"\mathrm{Li}_9(-0.99)"] * 95), "digammas": r"\psi(x)" * 280, "Bessel functions": "J_9(15.9)" * 220,
-        "error functions": r"\operatorname{erf}(7.9)" * 90, "zeta near its pole": r"\zeta(1+10^{-70})",
-        "gamma near a pole": r"\Gamma(10^{-70}-5)" * 100, "Lambert": "W(-0.36+x/99)" * 150,
-        "functions, many": "+".join(f"f(x+{i})" for i in range(220)),
-        "functions of long numbers": "+".join(f"f(3^{{{20000 - i}}})" for i in range(130))},
-    "words and dress": {"texts": r"\text{" * 600, "units, many": "5" + r"\text{ m}" * 240, "thoughts": "</think>" * 240, "quotes": '"' * 1999,
-        "primes": "f" + "'" * 1900, "blanks in braces": "{" * 19 + "5" + " " * 1900 + "6" + "}" * 19, "capitals": "AB" * 900},
+    "powers and factorials": ["9^{9^{9^9}}", "9^{-9^{9^9}}", "x!" * 900, "99999999!", "((9!)!)!", r"\binom{999999999}{500000000}", "e^{e^{e^{e^{e}}}}",
+        "i^{i^{i^{i}}}" * 100, "(1.5+i/7)^{1000}" * 100, "2999!!" * 300, "2" + "⁹" * 1900, "10^{-999999999}", "1e-999999999", r"\sin(10^{50})",
+        r"(1/3)^{19000}+" * 130 + "1", r"\lfloor 2^{14000}\pi\rfloor"],
+    "brackets and depth": ["{" * 1000 + "5" + "}" * 1000, "(" * 999 + "5" + ")" * 999, "x(" * 999, r"\sqrt{" * 250 + "2" + "}" * 250, "f" + "'" * 1900,
+        r"\frac{1}{" * 200 + "2" + "}" * 200, r"\sqrt" * 300 + "2", "|" * 1999 + "x", "-" * 1990 + "5", "2" + "^2" * 900, "x_" * 990, "\\" * 1999,
+        r"\ln(" * 400 + "5" + ")" * 400, "f(" * 19 + "x" + ")" * 19, r"\|" * 999, "{" * 19 + "5" + " " * 1900 + "6" + "}" * 19],
+    "what a program would run": ["__import__('os').system('true')", r"\frac{1}{\sqrt{2}\sqrt{2}-2}", r"\input{/etc/passwd}", "5\x00", "x_\ud800+\ud800"],
+    "length": ["a" * 200_000, "7" * 10_000_000, "=" * 1999, "1 " * 999, "1" + ",000" * 490, "٣" * 50, ",".join(["x+1"] * 480), "=".join(["1+1"] * 480),
+        r"\mod" * 400, r"\begin{pmatrix}" + r"\\".join(["&".join("1" * 30)] * 30) + r"\end{pmatrix}", '"' * 1999, "AB" * 900, r"\text{" * 600,
+        r"\begin{pmatrix}" + r"\\".join(["&".join([r"\sqrt2"] * 10)] * 25) + r"\end{pmatrix}", "5" + r"\text{ m}" * 240, "</think>" * 240],
+    "sums and products": ["+".join(f"1/{i}" for i in range(1, 350)), "+".join(f"x^{{1/{i}}}" for i in range(2, 200)), "x^{1400}+" * 150 + "1",
+        "".join(f"(x+{i})^{{400}}" for i in range(150)), ",".join([r"\pm1\pm2\pm3\pm4"] * 80), "+".join(["x^{1400}/3^{9000}"] * 105),
+        "+".join(rf"\frac{{1}}{{{10**6 + i}^{{300}}}}" for i in range(80)), "(x^3)^{1/3}" * 180, r"\lfloor x/7\rfloor" * 100, "1" + r"\pm2" * 500],
+    "sets": [r"\cup".join(f"({i},{i + 1})" for i in range(20_000)), r"\land ".join(f"x\\ne{i}" for i in range(220)),
+        r"\cap".join(f"({i},9999)" for i in range(150)), r"\setminus".join([r"\{" + ",".join(map(str, range(200))) + r"\}"] * 2)],
+    "functions": ["+".join([r"\mathrm{Li}_9(-0.99)"] * 95), r"\psi(x)" * 280, "J_9(15.9)" * 220, r"\operatorname{erf}(7.9)" * 90, r"\zeta(1+10^{-70})",
+        r"\Gamma(10^{-70}-5)" * 100, "W(-0.36+x/99)" * 150, "+".join(f"f(x+{i})" for i in range(220)),
+        "+".join(f"f(3^{{{20000 - i}}})" for i in range(130))],
 }  # fmt: skip
 
 # A line holds classes of answers: those in one class, joined by ~~, are equal, any two of different classes, parted by <>, are not.
 VERDICTS = r"""
-# integers and fractions
-\frac34 ~~ \frac{3}{4} ~~ \tfrac{6}{8} ~~ \dfrac{3}{4} ~~ 3/4 <> \frac{4}{3} <> 1\frac45 ~~ \frac{9}{5} ~~ 1 \frac{4}{5} ~~ 1.8 <> \frac45 <> (3) ~~ 3
--1\frac12 ~~ -\frac32 <> -\frac{1}{2} ~~ \frac{-1}{2} ~~ \frac{1}{-2} ~~ -1/2 ~~ -.5 <> \frac{\frac{1}{2}}{3} ~~ \frac16 <> 1 1/2 ~~ \frac32
-\frac{1}{1+\frac{1}{2}} ~~ \frac23 <> 2\frac13 <> 137 \frac{1}{2} ~~ \frac{275}{2} <> 7 ~~ +7 ~~ 007 <> \frac 59 ~~ 5/9 <> \frac9{19} ~~ \frac{9}{19}
-\frac{2\cdot 3}{4} ~~ 1.5 <> 2^{1009} ~~ 2\cdot 2^{1008} <> 2^{1009}+1 <> \frac{1}{2^{98}} ~~ 2^{-98} <> \frac{1}{2^{99}} <> \frac{\;3}{4\,} ~~ .75
-\frac{100!}{2^{50}} ~~ \frac{100!}{4^{25}} <> -0 ~~ 0 <> 10^{-60} <> \frac{1}{0} <> 10000 <> 10001 <> 5 <> -5 <> 55 <> \frac12 <> 12 <> 1 2
-\frac{1}{7} <> 0.142857142857142857142857 <> 123456789012345678901 <> 123456789012345678900 <> \frac{10^{30}+1}{10^{30}} <> 1 <> 1 000/3
-100!+1 <> 100! <> 3R^{99999} <> 3r^{99999} <> \frac{1}{3} ~~ \frac{17}{51} <> -\frac13 <> \frac{17}{50} <> 2\frac73 <> \frac{13}{3} <> 41352 <> 42351
-# decimals
-0.5 ~~ \frac12 <> 5e-1 <> .35625 ~~ \frac{57}{160} <> 0.\overline{3} ~~ \frac13 <> 0.33 <> 0.333333333333 <> 0.3 <> 0.\overline{33}4 <> 1E6 ~~ 1000000
-0.1\overline{6} ~~ \frac16 <> 0.16 <> 0.\bar{9} ~~ 1 <> 0.999999999 <> 1.\overline{27} ~~ \frac{14}{11} <> .\overline{12} ~~ \frac{4}{33} <> 42. ~~ 42
-6.72 \times 10^{-5} ~~ .0000672 ~~ 6.72 \cdot 10^{-5} ~~ 0.0000672 <> .0000671 <> 1.23e4 ~~ 12300 <> 1.23 <> 1.23e-4 ~~ 0.000123 <> 3.50 ~~ 3.5
-1.4142135623730950488 <> \sqrt{2} <> 0.\overline{12} <> 0.1\overline{2} <> 6.72\times 10^{-5} <> 6.72 \times 10^{-6} <> 3.21 <> 3.210001 <> .5 <> 5
-# thousands separators
-10,080 ~~ 10080 ~~ 10,\!080 <> 10.080 <> 1008 <> 11,\! 111,\! 111,\! 100 ~~ 11111111100 <> 12{,}345 ~~ 12345 <> 12.345 <> 12{,}345{,}678 ~~ 12,345,678
-1\,000\,000 ~~ 1000000 <> 1000 ~~ 1{,}000 ~~ 10^3 ~~ (1,000) <> 58,500 ~~ 58500 <> \$32,\!348 ~~ 32348 <> 1,234.5 ~~ 1234.5 <> 10\ 000 ~~ 10000
-10 000 ~~ 10{,}000 <> -1,000 ~~ -1000 <> \frac{1,000}{3} ~~ \frac{1000}{3} <> 1,2 <> 12 <> 1,23 <> 123 <> (1,2,3) <> 10,80 <> 1080 <> 1,000 <> 1
-(100,200) <> 100200 <> \{100,200\} <> 1000,1000 <> 10001000 <> 27,54,108 <> 27,54108 <> (312,123,231) <> 312123231 <> 1,234 <> 1,235
-# radicals and powers
-2\sqrt{3} ~~ \sqrt{12} <> \sqrt{6} <> 3\sqrt{2} <> \sqrt12 <> \frac{\sqrt{3}}{3} ~~ \frac{1}{\sqrt3} <> \sqrt[3]{-8} ~~ -2 ~~ (-8)^{1/3}
-\sqrt[3]{8} ~~ 2 ~~ \sqrt{\sqrt{16}} <> \sqrt{8} <> \frac{8}{\sqrt[3]{7}} ~~ \frac{8\sqrt[3]{49}}{7} <> \sqrt{3+2\sqrt{2}} ~~ 1+\sqrt2 <> 2^10 ~~ 1024
-\sqrt{2}\sqrt{3} ~~ \sqrt6 <> 11\sqrt2 ~~ \sqrt{242} <> \frac{1}{\sqrt{2}-1} ~~ \sqrt{2}+1 <> \sqrt{7+4\sqrt3} ~~ 2+\sqrt{3} <> 8^{\frac23} ~~ 4
-2^{-2/3} ~~ \frac{1}{\sqrt[3]{4}} <> 10^{1 / 100} ~~ \sqrt[100]{10} <> \frac{\sqrt{3}+1}{2} ~~ \frac12+\frac{\sqrt{3}}{2} <> (2^3)^2 ~~ 64 <> 2^{3^2}
-\sqrt{\frac{4}{9}} ~~ \frac23 <> \sqrt{51} ~~ 51^{0.5} <> \sqrt 2 ~~ √2 <> (\sqrt{5}-2)(\sqrt5+2) ~~ 1 ~~ \sqrt[3]{2+\sqrt5}+\sqrt[3]{2-\sqrt5}
-sqrt(2) ~~ \sqrt{2} <> \sqrt{3} <> -\sqrt{2} <> \sqrt{2}+10^{-40} <> \sqrt{2}^2 <> 5\sqrt{10} ~~ \frac{50}{\sqrt{10}} <> 10\sqrt{5} <> 2^{-3} <> -8
-\sqrt{2}+\sqrt{3} <> \sqrt5 <> 10^{50}+\sqrt2 <> 10^{50}+\sqrt3 <> \frac{\sqrt{21}}{5} <> \sqrt{\frac{21}{5}} <> 1-\sqrt{2} <> \sqrt{2}-1
-# constants and functions
-288 \pi ~~ 288π <> \frac{\pi}{2} ~~ 0.5\pi <> \frac{2}{\pi} <> -\frac{\pi}{6} ~~ -\frac{1}{6}\pi <> \frac{20000}{\pi} ~~ 20000\pi^{-1} <> 3!! <> 720
-e^{i\pi} ~~ -1 ~~ \left\lfloor -\frac12 \right\rfloor <> e^{\ln 5} ~~ 5 ~~ |-5| <> 5! ~~ 120 <> \ln e^2 ~~ 2 <> \lceil 2.1 \rceil <> \ln 8 ~~ 3\ln 2
-\log_2 8 ~~ 3 ~~ \log_{10} 1000 ~~ \lfloor 3.7 \rfloor <> \log_3 8 <> \lceil 3.7 \rceil <> \log_{10}{250} ~~ 1+2\log_{10} 5 <> \cos^2 x ~~ 1-\sin^2 x
-\frac{\log 2}{\log 2-\log 3} ~~ \frac{\ln 2}{\ln\frac23} <> \log_2 3 ~~ \frac{\ln 3}{\ln 2} <> \log_3 2 <> \tan 45^{\circ} ~~ 1 <> 18+2\pi ~~ 2(9+\pi)
-\sin 30^\circ ~~ \frac12 ~~ \sin\frac{\pi}{6} <> \sin 30 <> \sin 75^\circ ~~ \frac{\sqrt6+\sqrt2}{4} <> \cot x ~~ \frac{\cos x}{\sin x} <> \ln 0 <> 0
-\sin 2x ~~ 2\sin x\cos x <> \sin^2 x <> \sin x^2 <> \arctan 1 ~~ \frac{\pi}{4} <> \tan 1 <> \sin^{-1} 1 ~~ \pi/2 <> \binom{5}{2} ~~ 10 <> \frac52
-\binom{10}{3} ~~ \frac{10!}{3!7!} <> \lceil \pi \rceil ~~ 4 <> \left|3-\pi\right| ~~ \pi-3 <> \exp(2) ~~ e^2 <> 2e <> \log_3 \frac19 ~~ -2
-\infty ~~ +\infty <> -\infty <> 10^{100} <> \cos 36^\circ ~~ \frac{1+\sqrt5}{4} <> \sin x^2 ~~ \sin(x^2) <> \binom{n}{k} ~~ \frac{n!}{k!(n-k)!}
-\pi <> \frac{22}{7} <> 3.14159265358979 <> p <> e <> 2.718281828459045 <> \ln 2 <> \log_{10} 2 <> \sin x <> \cos x <> \sin^{-1} x <> \frac{1}{\sin x}
-\lfloor x \rfloor <> x <> |x| <> e^{\pi\sqrt{163}} <> 262537412640768744 <> \tan 90^\circ <> 0 <> \cos\pi <> \cos 0 <> 288\pi <> 288 <> |x-1| <> |x+1|
-# complex numbers
-3+4i ~~ 4i+3 <> 3-4i <> 4+3i <> (3,4) <> 7 <> 3+4j <> 6 - 5i ~~ -5i+6 <> i^2 ~~ -1 <> \sqrt{-1} ~~ i ~~ e^{i\pi/2} <> 1 <> -i <> |3+4i| ~~ 5
-\sqrt{-4} ~~ 2i ~~ (1+i)^2 <> 1+i <> \frac{1}{1+i} ~~ \frac{1-i}{2} <> \frac{-1+i\sqrt{3}}{2} ~~ e^{2\pi i/3} <> 1+274i ~~ 1 + 274 i <> 6+9i <> 6+9
-z = 1+2i ~~ 1+2i <> 1+\sqrt{2}i <> 1+\sqrt{2} <> \sqrt{2i} <> \sqrt{2}i <> -2+7i <> -2+7i+10^{-30}
-# algebra
-\frac{a^2-b^2}{a-b} ~~ a+b <> a-b <> a+c <> 2^{n+1} ~~ 2\cdot2^n <> 2^n+1 <> (a+5)(b+2) ~~ ab+2a+5b+10 <> 2k+2 ~~ 2(k+1) <> 2k-2 <> n! ~~ n(n-1)! <> n
-6r^2-4r-24 ~~ 2(3r^2-2r-12) <> x^5 - x^4 + x^3 - x^2 + x - 1 ~~ (x-1)(x^4+x^2+1) <> \frac{n(n+1)}{2} ~~ \frac12n^2+\frac n2 <> a_1+a_2 ~~ a_{2}+a_{1}
-\frac{n(n+1)(2 n+1)}{6} ~~ \frac{2n^3+3n^2+n}{6} <> \frac{11+9a}{20} ~~ 0.45a+0.55 <> \frac{9+11a}{20} <> \sqrt{ab} ~~ \sqrt{a}\sqrt b <> 2xy ~~ 2yx
-x^8 + x^7 + x^6 + x^5 + x^4 + x^3 + x^2 + x + 1 ~~ \frac{x^9-1}{x-1} <> \sqrt{x^2} ~~ |x| <> x <> x+10^{-30} <> \sqrt{x+1}^2 <> (-1)^{n+1} ~~ -(-1)^n
-\binom{2n}{n} ~~ \frac{(2n)!}{n!^2} <> \binom{2n}{n+1} <> \binom{n}{2} ~~ \frac{n(n-1)}{2} <> \frac{d !}{2 k(d-k) !} ~~ \frac{d!}{2k\cdot(d-k)!}
-\lceil n/2 \rceil ~~ \lfloor \frac{n+1}{2} \rfloor <> m n-\lfloor m / 2\rfloor ~~ nm - \left\lfloor\frac m2\right\rfloor <> xyz ~~ x y z <> xy <> x+y
-e^{2x} ~~ (e^x)^2 <> e^{x^2} <> \ln(xy) ~~ \ln x+\ln y <> \ln(x+y) <> x^{2019}-1 ~~ x\cdot x^{2018}-1 <> x^{2019} <> x^{2018}-1 <> x ~~ x+0 <> y
-abc ~~ c\cdot a \cdot b <> 3R^2 ~~ 3 R \cdot R <> 3r^2 <> \theta+\alpha ~~ \alpha + \theta <> \frac{x}{x}+1 ~~ 2 <> (x+y)^3 ~~ x^3+3x^2y+3xy^2+y^3
-2RC+R+C ~~ R+C+2CR <> x = \frac{-b\pm\sqrt{b^2-4ac}}{2a} ~~ \frac{-b+\sqrt{b^2-4ac}}{2a},\frac{-b-\sqrt{b^2-4ac}}{2a} <> \frac{n!}{(n-2)!} ~~ n(n-1)
-a_1 <> a_2 <> a_{12} <> x_1+x_2 <> 2x_1 <> (a+b)^2 <> a^2+b^2 <> \frac{a}{b+c} <> \frac{a}{b}+c <> \sqrt{a+b} <> \sqrt{a}+\sqrt{b} <> x^2 <> x^3
-\lfloor n/2 \rfloor <> \frac n2 ~~ \frac{n}{2} <> \lfloor x/100 \rfloor <> 0 <> \sin(\pi x) <> \frac{2}{n} <> 5x <> 5 <> 1/2x <> \frac{1}{2x}
-(-1)^n <> 1 <> 2n+1 <> 2n-1 <> p - q <> q - p <> \lfloor\sqrt{n-1}\rfloor <> \lfloor\sqrt{n-2}\rfloor <> x^{-1} <> -x
-# equations
-x=5 ~~ 5 ~~ 5 = x <> x=6 <> xy=5 <> x+1=5 <> x \ne 5 <> k=1 ~~ 1 <> f(n)=2n+1 ~~ 2n+1 <> f(x)=\frac{1}{x} ~~ \frac1x <> y = 2x+3 ~~ 2x+3 <> 2x+3=0
+# numbers, constants and functions
+\sin 30^\circ ~~ \frac12 ~~ \sin\frac{\pi}{6} ~~ .5 <> \sin 30 <> \sin 75^\circ ~~ \frac{\sqrt6+\sqrt2}{4} <> \cot x ~~ \frac{\cos x}{\sin x} <> \ln 0 <> 0 <> 5
+2A_{16} <> 4343_6 ~~ 4343_{6}. <> 10_2 <> 2 <> 10_3 <> 204_5 <> 204_7 <> (1011)_2 ~~ 1011_2 <> 10 ~~ 10_{10} <> 1101_2 <> 4210 <> 4210_5 <> \tan 45^{\circ} ~~ 1
+10 000 ~~ 10{,}000 <> \frac{1,000}{3} ~~ \frac{1000}{3} <> 1,2 <> 12 <> 1,23 <> 123 <> (1,2,3) <> 10,80 <> 1080 <> 1,000 <> 1 ~~ W(1)e^{W(1)} ~~ \psi(2)-\psi(1)
+\frac34 ~~ \frac{3}{4} ~~ \tfrac{6}{8} ~~ \dfrac{3}{4} ~~ 3/4 <> \frac{4}{3} <> 1\frac45 ~~ 1 \frac{4}{5} ~~ 1.8 <> \frac45 <> 2^{-2/3} ~~ \frac{1}{\sqrt[3]{4}}
+sqrt(2) ~~ \sqrt{2} <> \sqrt{3} <> -\sqrt{2} <> \sqrt{2}+10^{-40} <> \sqrt{2}^2 <> 5\sqrt{10} <> 10\sqrt{5} <> 2^{-3} <> -8 <> 1.4142135623730950488
+\sqrt{f(2)^2} ~~ |f(2)| <> f(2) <> B(2,3) ~~ B(4/2,3) <> \frac{dy}{dx} <> \frac{y}{x} <> P(X>2) <> P(X<2) <> y(2) <> 2y <> C(-1)^n ~~ (-1)^nC <> f(a+b) <> fa+fb
+10,080 ~~ 10080 ~~ 10,\!080 <> 10.080 <> 1008 <> 11,\! 111,\! 111,\! 100 ~~ 11111111100 <> 12{,}345 ~~ 12345 <> 12.345 <> \frac{\sqrt{3}}{3} ~~ \frac{1}{\sqrt3}
+\cosh^2 x-\sinh^2 x ~~ 1 <> \cos(10^{-100}) <> e^{10^{-100}} <> \tanh(1000) <> \operatorname{erf}(100) <> \zeta(5000) <> \frac{10^{30}+1}{10^{30}} <> 1 000/3
+100!+1 <> 100! <> 3R^{99999} <> 3r^{99999} <> \frac{1}{3} <> -\frac13 <> 2\frac73 <> \frac{13}{3} <> 41352 <> 42351 <> 2^{1009} ~~ 2\cdot 2^{1008} <> 2^{1009}+1
+0.1\overline{6} ~~ \frac16 <> 0.16 <> 0.\bar{9} ~~ 1 <> 0.999999999 <> 1.\overline{27} ~~ \frac{14}{11} <> -1\frac12 ~~ -\frac32 <> -\frac{1}{2} ~~ -1/2 ~~ -.5
+1\,000\,000 ~~ 1000000 <> 1000 ~~ 1{,}000 ~~ 10^3 ~~ (1,000) <> 1,234.5 ~~ 1234.5 <> 10\ 000 ~~ 10000 <> i^2 ~~ -1 <> \sqrt{-1} ~~ i ~~ e^{i\pi/2} <> 1 <> -i
+z = 1+2i ~~ 1+2i <> 1+\sqrt{2}i <> 1+\sqrt{2} <> \sqrt{2i} <> \sqrt{2}i <> -2+7i <> -2+7i+10^{-30} <> \sin x <> \cos x <> \sin^{-1} x <> \frac{1}{\sin x}
+2\sqrt{3} ~~ \sqrt{12} <> \sqrt{6} <> 3\sqrt{2} <> \sqrt12 <> \sqrt[3]{-8} ~~ -2 ~~ (-8)^{1/3} <> \mathrm{Li}_2(\tfrac12) ~~ \frac{\pi^2}{12}-\frac{\ln^2 2}{2}
+-0 ~~ 0 <> 10^{-60} <> \frac{1}{0} <> 10000 <> 10001 <> 5 ~~ |3+4i| <> -5 <> 55 <> \frac12 <> 12 <> 1 2 <> 3+4i ~~ 4i+3 <> 3-4i <> 4+3i <> (3,4) <> 7 <> 3+4j
+e^{i\pi} ~~ -1 ~~ \left\lfloor -\frac12 \right\rfloor <> \ln e^2 ~~ 2 <> \lceil 2.1 \rceil <> 6.72 \times 10^{-5} ~~ .0000672 ~~ 6.72 \cdot 10^{-5} <> .0000671
+\sqrt{-4} ~~ 2i ~~ (1+i)^2 <> 1+i <> \frac{-1+i\sqrt{3}}{2} ~~ e^{2\pi i/3} <> 6+9i <> 6+9 <> \Gamma(\frac14)^2 ~~ \Gamma^2(\frac14) <> \Gamma(1/2) ~~ \sqrt\pi
+\log_2 8 ~~ 3 ~~ \log_{10} 1000 ~~ \lfloor 3.7 \rfloor <> \log_3 8 <> \lceil 3.7 \rceil <> \arctan 1 ~~ \frac{\pi}{4} <> \tan 1 <> \binom{5}{2} ~~ 10 <> \frac52
+\operatorname{Li}_2(1/2) <> \operatorname{Li}_3(1/2) <> \frac12\operatorname{Li}_2(1) <> (\sqrt{5}-2)(\sqrt5+2) ~~ 1 ~~ \sqrt[3]{2+\sqrt5}+\sqrt[3]{2-\sqrt5}
+\zeta(-1) ~~ -\frac1{12} <> 2\zeta(3) ~~ \zeta(3)+\zeta(3) <> 3\zeta(2) <> \zeta(6) <> 288 \pi ~~ 288π <> \frac{\pi}{2} ~~ 0.5\pi <> \frac{2}{\pi} <> 3!! <> 720
+\frac{\log 2}{\log 2-\log 3} ~~ \frac{\ln 2}{\ln\frac23} <> \log_2 3 <> \log_3 2 <> W(e) ~~ 1 <> 2\|x\|^2 ~~ \left\|x\right\|\cdot 2\lVert x\rVert <> J_0(2)
+\infty ~~ +\infty <> -\infty <> 10^{100} <> \binom{n}{k} ~~ \frac{n!}{k!(n-k)!} <> f^{-1}(x) <> \frac{1}{f(x)} <> f^{(2)}(x) <> f^2(x) <> f'(x) <> f(x)
+0.\overline{3} ~~ \frac13 <> 0.33 <> 0.333333333333 <> 0.3 <> 0.\overline{33}4 <> \int_a^b x dx ~~ \int^{b}_{a} x dx <> \int_b^a x dx <> J_0(2)+J_2(2) ~~ J_1(2)
+1-\operatorname{erf}(2) ~~ \operatorname{erfc}(2) <> \sqrt[3]{8} ~~ 2 ~~ \sqrt{\sqrt{16}} <> \sqrt{8} <> \sin 2x ~~ 2\sin x\cos x <> \sin^2 x <> \sin x^2
+\frac{1}{1+\frac{1}{2}} ~~ \frac23 <> 2\frac13 <> 123456789012345678901 <> 123456789012345678900 <> 1.23e4 ~~ 12300 <> 1.23 <> 1.23e-4 ~~ 0.000123 <> 42. ~~ 42
+\operatorname{arctanh}\frac12 ~~ \frac12\ln 3 <> \pi <> \frac{22}{7} <> 3.14159265358979 <> p <> \operatorname{Si}(1) <> \operatorname{Ci}(1) <> \frac 59 ~~ 5/9
+\frac{\sqrt{21}}{5} <> \sqrt{\frac{21}{5}} <> \frac{1}{7} <> 0.142857142857142857142857 <> \Gamma(x+1) ~~ x\Gamma(x) <> x\Gamma(x+2) <> (2^3)^2 ~~ 64 <> 2^{3^2}
+\sigma^2(1-\rho) ~~ \sigma^2-\rho\sigma^2 <> e^{\pi\sqrt{163}} <> 262537412640768744 <> \operatorname{Li}_2(1) ~~ \frac{\pi^2}6 <> \sqrt{\frac{4}{9}} ~~ \frac23
+\frac{dy}{dx}=2x ~~ \frac{dy}{dx} = x+x <> \phi(10) ~~ \phi(2\cdot 5) <> 2\phi(5) <> \tanh x ~~ \frac{e^{2x}-1}{e^{2x}+1} <> e^{\ln 5} ~~ 5 ~~ |-5| <> 5! ~~ 120
+\text{arccosh}(2) ~~ \ln(2+\sqrt{3}) <> 0.\overline{12} <> 0.1\overline{2} <> (100,200) <> 100200 <> \{100,200\} <> \frac{1}{\sqrt{2}-1} ~~ \sqrt{2}+1
+\mathcal{O}(n^2) ~~ O(n^2) <> O(n) <> \binom{10}{3} ~~ \frac{10!}{3!7!} <> \Gamma(1/4) <> \frac12\Gamma(1/2) <> 10^{50}+\sqrt2 <> 10^{50}+\sqrt3 <> 2^10 ~~ 1024
+\log_{10}{250} ~~ 1+2\log_{10} 5 <> \sqrt{7+4\sqrt3} ~~ 2+\sqrt{3} <> \sinh^{-1}(1) ~~ \ln(1+\sqrt2) <> \coth 1 ~~ \frac{e^2+1}{e^2-1} <> 0.5 ~~ \frac12 <> 5e-1
+\zeta(3) <> 3\zeta <> \zeta(5) <> \lfloor x \rfloor <> x <> |x| <> T(n+1)-T(n-1) <> T(n+2)-T(n) <> s(t+1)-s(t-1) <> s(t+2)-s(t) <> \sqrt{2}+\sqrt{3} <> \sqrt5
+\left|3-\pi\right| ~~ \pi-3 <> \zeta(2) ~~ \frac{\pi^2}{6} <> J_0(2) <> 2J_0(1) <> J_1(2) <> (312,123,231) <> 312123231 <> f'(x)+g'(x) ~~ g'(x)+f'(x)
+1-\sqrt{2} <> \sqrt{2}-1 <> 2I_0(2) ~~ I_0(2)+I_0(2) <> R(\sqrt2-1) ~~ R\sqrt2-R <> \sin(f(x)) <> f(\sin(x)) <> \varphi(12) <> 12\varphi <> \sin^{-1} 1 ~~ \pi/2
+\mu(6) <> \mu(2)+\mu(4) <> \cos^2 x ~~ 1-\sin^2 x <> \lceil \pi \rceil ~~ 4 <> e <> 2.718281828459045 <> f(a)+f(b) ~~ f(b)+f(a) <> f \circ g <> g \circ f
+1000,1000 <> 10001000 <> 27,54,108 <> 27,54108 <> \sin x^2 ~~ \sin(x^2) <> \exp(2) ~~ e^2 <> 2e <> \ln 2 ~~ W_0(2\ln 2) <> \log_{10} 2 <> \tan 90^\circ <> 0
+g(f(2)) <> f(g(2)) <> \cos\pi <> \cos 0 <> \Gamma(n+1) ~~ n! <> 2f(x+x) ~~ 2f(2x) <> P(A)P(B) <> P(AB) <> 1 1/2 ~~ \frac32 <> 3.21 <> 3.210001 <> 7 ~~ +7 ~~ 007
+8^{\frac23} ~~ 4 <> E(X^2) <> E(X)^2 <> N(0,1) <> N(0,2) <> \ln 8 ~~ 3\ln 2 <> n(n+1) ~~ n^2+n <> a(b+c) ~~ ab+ac <> p(1-p) ~~ p-p^2 <> 1E6 ~~ 1000000
+|x-1| <> |x+1| <> |g(x)| <> g(x) <> \Gamma(0) <> 0 <> \sqrt 2 ~~ √2 <> 288\pi <> 288
+# algebra, equations and chains
 y = 2x+3 ~~ 2x - y + 3 = 0 ~~ 2x+3 = y <> y = 2x-3 <> y=-2x ~~ 2x+y=0 <> y=2x <> 5x - 7y + 11z + 4 = 0 ~~ -10x+14y-22z = 8 <> 5x - 7y + 11z - 4 = 0
-x^2+y^2=4 ~~ \frac{x^2}{4}+\frac{y^2}{4}=1 <> x^2-y^2=4 <> 2x=10 ~~ x=5 <> y=5 <> m_{\max }=n^{2}-n-1 ~~ n^2-n-1 <> M=2^{N-2}+1 ~~ 2^{N-2}+1
-x = \frac{1}{2} ~~ 0.5 <> \theta = \frac{\pi}{3} ~~ \frac{\pi}{3} <> S_n = n^2 ~~ n^2 <> (x,y)=(1,2) ~~ (1,2) <> f(2) = 5 ~~ 5 <> 2x=10 <> AB = 7 ~~ 7
-\angle ABC = 90^\circ ~~ 90 <> x=1, y=2 ~~ y=2, x=1 <> x=2, y=1 <> f'(x) = 2x ~~ 2x <> x = \sqrt2 ~~ \sqrt{2} <> \text{Area} = 12\pi ~~ 12\pi
-2x+3 <> 2x-y+3=0 <> \frac{1}{2} <> p = \frac{1}{2} = 0.5 <> f(x)=2x+1 <> g(x)=x+1
-# tuples
-(1,2) ~~ (1, 2) ~~ (1;2) <> (2,1) <> [1,2] <> 1,2 ~~ \{1,2\} <> (1,2,3) <> 12 <> (1,3,2) <> (1,2),(3,4) <> ((1,2),3) <> (1,-2) <> 1.2 <> (1) <> (1,1)
-\left( 3, \frac{\pi}{2} \right) ~~ (3,\pi/2) <> (0.5,1) ~~ (\frac12, 1) <> (6,31,-1) ~~ (6, 31, -1) <> \left( \frac{3}{2}, -13 \right) ~~ (1.5,-13)
-(45^{\circ}, 60^{\circ}) ~~ (45,60) <> (3\text{ cm}, 4\text{ cm}) ~~ (3,4) ~~ (x,y) = (3,4) ~~ (3, 4) <> (1,2),(3,4) ~~ (3,4),(1,2) <> (1,4),(3,2)
-(1,2) \text{ and } (3,4) ~~ \{(3,4),(1,2)\} <> (a+b, 1) ~~ (b+a, 1) <> ((1,2),3) ~~ ((1, 2), 3) <> (1,(2,3)) <> \langle 1,2,3 \rangle ~~ (1,2,3)
-# sets and lists
-1,-2 ~~ x=1 \text{ or } x=-2 <> x=1 \text{ or } x=2 ~~ \{2,1\} <> x=1 <> 3\pm\sqrt2 ~~ 3+\sqrt{2},3-\sqrt2 <> 3+\sqrt2 <> 2\pm\sqrt3 <> \pm i ~~ i,-i
-1 \pm \sqrt{19} ~~ 1-\sqrt{19}, 1+\sqrt{19} <> \{1\pm\sqrt{5},-2\} ~~ -2, 1+\sqrt5, 1-\sqrt5 <> \pm 3 ~~ -3,3 <> 3 <> 1 \pm 2 <> x = \pm 2 ~~ 2,-2
-\frac{-1\pm\sqrt{5}}{2} ~~ \frac{\sqrt5-1}{2}, \frac{-\sqrt5-1}{2} <> 3, 5, 7 ~~ 7,5,3 <> (3, 5, 7) <> 3, 5, 8 <> 1,2,3 ~~ 1, 2, \text{ and } 3 <> 1,2
-1, 2, 3 ~~ 1, 2 \text{ and } 3 <> \emptyset ~~ \varnothing ~~ \{\} <> 0 ~~ \{0\} <> \{\emptyset\} <> \{5\} ~~ 5 <> 5 \text{ or } 6 ~~ 5, 6 <> 6
-0.5; 1 ~~ 1, \frac12 <> a=2, a=-6-4 \sqrt{2} ~~ 2, -2(3+2\sqrt2) <> f(x)=x,f(x)=2-x ~~ 2-x, x <> \text{A, C} ~~ C, A <> 2 \text{ or } 3 ~~ 3 or 2
-# intervals
-(2,\infty) ~~ x>2 <> [2,\infty) <> x>1 ~~ (1,\infty) ~~ 1 < x ~~ x > 1 <> x \ge 1 ~~ x \geq 1 ~~ [1,\infty) <> x<1 <> 1 <> x\in[-2,7] ~~ [-2,7]
-2\le x<5 ~~ [2,5) ~~ 5 > x \ge 2 <> (2,5] <> [2,5] <> x \in [-2,7] ~~ -2 \le x \le 7 <> [-2,8] <> x>1 \text{ and } x<5 ~~ (1,5) <> x>1 \text{ or } x<5
-(-\infty, 2) \cup (3, \infty) ~~ (3,\infty)\cup(-\infty,2) <> (-\infty, 2] \cup [3, \infty) <> (2,3) <> [1,2]\cup(2,3] ~~ [1,3] <> [1,2) \cup (2,3]
-x \in (-\infty, 2] \cup [5, \infty) ~~ (-\infty, 2] \cup [5, \infty) <> x<1 \text{ or } x>2 ~~ (-\infty,1)\cup(2,\infty) <> x<1 \text{ and } x>2
-x \neq 0 ~~ (-\infty,0)\cup(0,\infty) <> \mathbb{R} ~~ (-\infty,\infty) ~~ x \in \mathbb{R} ~~ \mathbb R <> \mathbb{Z} <> x \in \mathbb{N}
-(-\sqrt{3}, \sqrt{3}) ~~ -\sqrt3 < x < \sqrt3 <> \left[ \frac{\pi^2}{8}, \frac{5 \pi^2}{4} \right] ~~ [\pi^2/8, 1.25\pi^2] <> (a, a+1) ~~ (a, 1+a)
-(0,1)\cup(1,2) ~~ 0<x<1 \text{ or } 1<x<2 <> -1<x<1\text{ or }x>3 ~~ (-1,1)\cup(3,\infty) <> x \ne 0 <> 0 <> (1,2)\cup(3,4) <> (1,2),(3,4)
-# matrices and vectors
-\begin{pmatrix} -1/3 \\ 2/3 \end{pmatrix} ~~ \left[\begin{array}{c} -\frac13 \\ \frac23 \end{array}\right] <> \begin{pmatrix} 1/3 \\ 2/3 \end{pmatrix}
-\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} ~~ \begin{bmatrix} 1 & 2 \\ 3 & 4 \end{bmatrix} ~~ \left(\begin{array}{cc}1&2\\3&4\\\end{array}\right)
-A = \begin{pmatrix} 1&0 \\ 0&1 \end{pmatrix} ~~ \begin{Bmatrix} 1&0 \\ 0&1 \end{Bmatrix} ~~ \left(\begin{matrix} 1&0 \\ 0&1 \end{matrix}\right) <> 1
-\mathbf{v} = \begin{pmatrix} \sqrt{12} \\ b \end{pmatrix} ~~ \begin{bmatrix} 2\sqrt3\\b \end{bmatrix} ~~ \begin{pmatrix}\sqrt{12}\\[2mm]b\end{pmatrix}
-\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} <> \begin{pmatrix} 1 & 3 \\ 2 & 4 \end{pmatrix} <> \begin{vmatrix} 1 & 2 \\ 3 & 4 \end{vmatrix}
-\begin{pmatrix} 1 \\ 2 \end{pmatrix} <> \begin{pmatrix} 1 & 2 \end{pmatrix} <> \begin{pmatrix} 2 \\ 1 \end{pmatrix}
-\begin{pmatrix} 1 \\ 2 \\ 0 \end{pmatrix} <> \begin{pmatrix} 1 \\ 2 \end{pmatrix} <> 1,2 <> 1,2,0
-# bases
-2A_{16} ~~ 2A_{16} <> 4343_6 ~~ 4343_{6}. <> 10_2 <> 2 <> 10_3 <> 204_5 <> 204_7 <> (1011)_2 ~~ 1011_2 <> 10 ~~ 10_{10} <> 1101_2 <> 4210 <> 4210_5
-# units
-10\text{ cm} ~~ 10 ~~ 10 cm <> 11\text{ cm} <> 10m <> 15\mbox{ cm}^2 ~~ 15 <> 864 \mbox{ inches}^2 ~~ 864\text{ in}^2 <> 90^{\circ} ~~ 90° <> £5 ~~ 5
-10 \mathrm{cm}^2 ~~ 10 <> 90^\circ ~~ 90 <> \frac{\pi}{2} <> 9 <> \frac{270}7\text{ degrees} ~~ \frac{270}{7} <> \$18.90 ~~ 18.9 <> 62.5% ~~ 62.5\%
-\$10 ~~ 10 <> \$100 <> 5.4 \text{ cents} ~~ 5.4 <> 25\% ~~ 25 <> 0.25 <> 52\% <> 60 \text{ miles per hour} ~~ 60 <> 3.5 \text{ m/s} ~~ \frac72
-5\text{ dollars} ~~ 5 <> 5\text{ million} <> 5 \text{ or } 6 <> 5 \text{ not } 6 <> 5 \text{ (or 6)} <> 5\text{ feet } 3\text{ inches} <> 12 <> 12:30
-5 \text{ apples} ~~ 5 ~~ 5 apples <> 5\text{ squared} <> 5 \text{ is wrong, it is 6} <> 5\text{ dozen} <> 5 \text{ or more} <> \text{more than } 5
-9.8\,\mathrm{m}/\mathrm{s}^2 ~~ 9.8 <> x = 5\text{ cm} ~~ 5 <> 5 \text{ cm}, 6 <> 5 \text{ mod } 7 <> 12\pi \text{ square units} ~~ 12\pi
-# text
-\text{(C)} ~~ C ~~ (C) ~~ \text{C} ~~ \textbf{(C)} ~~ \mathrm{C} ~~ c <> \text{(D)} <> \text{(C) or (D)} <> A, C <> \text{east} ~~ East <> \text{west}
-\text{June 20} ~~ June 20 ~~ \text{june 20} ~~ \text{June}\ 20 <> \text{June 21} <> \text{July 20} <> 20 <> \text{ellipse} ~~ \text{Ellipse}. <> e
-\text{even} ~~ even ~~ \mathrm{even} <> \text{odd} <> \text{neve} <> \text{Evelyn} ~~ Evelyn <> \text{Evelyn and Joe} <> 12:30 <> 12:45 <> 12.5
-\text{Monday} ~~ \textbf{Monday} <> \text{not Monday} <> \text{Yes} ~~ yes <> \text{No} ~~ no <> \text{Navin} ~~ \text{ Navin } <> 5 <> \text{(A) } 5
-\text{neither even nor odd} ~~ Neither even nor odd <> \text{True} ~~ \textit{true} <> \text{5} ~~ 5 <> \text{five} <> \text{yes} <> \text{yes or no}
-1\text{, }2\text{, and }3 ~~ 1,2,3 <> 5 <> \text{The answer is } 5 <> \text{no solution} <> \text{one solution}
-# wrappers and noise
-5 ~~ $5$ ~~ $$5$$ ~~ \(5\) ~~ \[5\] ~~ \boxed{5} ~~ 5. ~~ \! 5 \, ~~ \text{5} ~~ \mathbf{5} <> \boxed{6} <> $5$ 6 <> 5.. <> \boxed{} <> 5! <> -5 <> –6
-\quad(2+\sqrt{2}, 1+\sqrt{2}) ~~ (2+\sqrt2,1+\sqrt2) <> 2^2 ~~ 2² <> $\text{(C)}$ ~~ C <> 5 <> \boxed{5} \boxed{6} <> (5 <> 0.333 <> 0.333...
-5 <> 5) <> \left( 1,2 \right) ~~ (1,2) ~~ \big(1,\,2\big) ~~ \left( 1 , 2 \right) <> \left( 2,1 \right) <> 3\cdot4 ~~ 12 <> 34 <> $1$,$2$ <> -5 ~~ −5
-5 <> 5 + ? <> 0.75 ~~ \boxed{\frac{3}{4}} <> x \le 5 ~~ x ≤ 5 <> x \quad + \; 1 ~~ x+1 <> 3\cdot 4 ~~ 3×4 ~~ 3\times 4 ~~ 3·4 <> \frac12 <> \frac{1}{2
-5 <> 5\ldots <> \displaystyle\frac12 ~~ \frac12 ~~ \text{$\frac12$} ~~ {\frac{1}{2}} <> \displaystyle\frac13
-5 <> \color{red}{5} <> x\text{ is }5 <> \boxed{5 <> 5, and <> (x,y)=[5,6] <> (x,y)=(5,6) <> (x,y)=(5,6,7)
-# functions of an argument
-\operatorname{erf}(-1) ~~ -\operatorname{erf}(1) <> 1-\operatorname{erf}(2) ~~ \operatorname{erfc}(2) <> \operatorname{Li}_2(1) ~~ \frac{\pi^2}6
-W(e) ~~ 1 <> 2\|x\|^2 ~~ \left\|x\right\|\cdot 2\lVert x\rVert <> J_0(2) <> \int_a^b x dx ~~ \int^{b}_{a} x dx <> \int_b^a x dx
-\mathrm{Li}_2(\tfrac12) ~~ \frac{\pi^2}{12}-\frac{\ln^2 2}{2} <> W(1)e^{W(1)} ~~ \psi(2)-\psi(1) <> W_0(2\ln 2) ~~ \ln 2 <> J_0(2)+J_2(2) ~~ J_1(2)
-\frac{dy}{dx}=2x ~~ \frac{dy}{dx} = x+x <> \mathcal{O}(n^2) ~~ O(n^2) <> O(n) <> \Gamma(\frac14)^2 ~~ \Gamma^2(\frac14) <> \Gamma(1/2) ~~ \sqrt\pi
-\Gamma\left(\frac14\right)\Gamma\left(\frac34\right) ~~ \pi\sqrt2 <> \zeta(2) ~~ \frac{\pi^2}{6} <> \zeta(4) ~~ \frac{\pi^4}{90} <> \Gamma(n+1) ~~ n!
-\zeta(-1) ~~ -\frac1{12} <> 2\zeta(3) ~~ \zeta(3)+\zeta(3) <> 3\zeta(2) <> \zeta(6) <> \Gamma(x+1) ~~ x\Gamma(x) <> x\Gamma(x+2) <> 2f(x+x) ~~ 2f(2x)
-2I_0(2) ~~ I_0(2)+I_0(2) <> \cosh^2 x-\sinh^2 x ~~ 1 <> \cos(10^{-100}) <> e^{10^{-100}} <> \tanh(1000) <> \operatorname{erf}(100) <> \zeta(5000)
-\tanh x ~~ \frac{e^{2x}-1}{e^{2x}+1} <> \operatorname{arctanh}\frac12 ~~ \frac12\ln 3 <> \sinh^{-1}(1) ~~ \ln(1+\sqrt2) <> f(a)+f(b) ~~ f(b)+f(a)
-\text{arccosh}(2) ~~ \ln(2+\sqrt{3}) <> \coth 1 ~~ \frac{e^2+1}{e^2-1} <> \frac{f(b)-f(a)}{b-a} ~~ \frac{f(a)-f(b)}{a-b} <> F(x)G(x) ~~ G(x)F(x)
-\phi(10) ~~ \phi(2\cdot 5) <> 2\phi(5) <> n(n+1) ~~ n^2+n <> a(b+c) ~~ ab+ac <> x(x+1) ~~ x^2+x <> p(1-p) ~~ p-p^2 <> R(\sqrt2-1) ~~ R\sqrt2-R
-\lambda(\lambda+2) ~~ \lambda^2+2\lambda <> \sigma^2(1-\rho) ~~ \sigma^2-\rho\sigma^2 <> C(-1)^n ~~ (-1)^nC <> xy(x+y) ~~ x^2y+xy^2 <> f(a+b) <> fa+fb
-\sqrt{f(2)^2} ~~ |f(2)| <> f(2) <> f'(x)+g'(x) ~~ g'(x)+f'(x) <> B(2,3) ~~ B(4/2,3) <> \frac{dy}{dx} <> \frac{y}{x} <> P(X>2) <> P(X<2) <> y(2) <> 2y
-\operatorname{Si}(1) <> \operatorname{Ci}(1) <> \sin(f(x)) <> f(\sin(x)) <> \zeta(3) <> 3\zeta <> \zeta(5) <> \Gamma(1/4) <> \frac12\Gamma(1/2)
-T(n+1)-T(n-1) <> T(n+2)-T(n) <> s(t+1)-s(t-1) <> s(t+2)-s(t) <> \varphi(12) <> 12\varphi <> \mu(6) <> \mu(2)+\mu(4) <> J_0(2) <> 2J_0(1) <> J_1(2)
-\operatorname{Li}_2(1/2) <> \operatorname{Li}_3(1/2) <> \frac12\operatorname{Li}_2(1) <> P(A)P(B) <> P(AB) <> E(X^2) <> E(X)^2 <> g(f(2)) <> f(g(2))
-f^{-1}(x) <> \frac{1}{f(x)} <> f^{(2)}(x) <> f^2(x) <> f'(x) <> f(x) <> f \circ g <> g \circ f <> |g(x)| <> g(x) <> N(0,1) <> N(0,2) <> \Gamma(0) <> 0
-# words after a value
-5 \mathrm{~km} / \mathrm{h} ~~ 5 <> 5\text{ k} <> 5\text{th} <> 5 \text{ negative} <> 5 \text{ tenths} <> 5 \text{ to } 3 <> 5 \text{ years ago}
-5 \text{ square inches} ~~ 5 <> 5 \text{ below zero} <> 12\text{ kilometers} ~~ 12 <> 15 \text{ people} ~~ 15 <> 24 \text{ students} ~~ 24
-4 \text{ meters per second squared} ~~ 4 <> 4\text{ inches taller} <> 6 \text{ ways} ~~ 6 <> 12\text{ years old} ~~ 12 <> 5 \text{ per cent} ~~ 5
-5 \text{ light-years} ~~ 5 <> 180 (days) ~~ 180 <> 45 \text{ sec} ~~ 45 sec ~~ 45 <> \frac13 \textbf{ meters} ~~ \frac13 <> 70 \text{ km/h} ~~ 70
-3\text{ sq. units} ~~ 3 <> 3 \text{ quarters} <> 3 \text{ squared} <> 3 \text{ if } x>0 <> 8 \text{ marbles} ~~ 8 <> 8 \text{ million dollars}
-20 \text{ men} <> 20 \text{ women} <> 5 \text{ (max)} <> 5 \text{ (min)} <> n \text{ even} <> n \text{ odd} <> n <> 10 \text{ AM} <> 10 \text{ PM}
-40\text{ north} <> 40\text{ south} <> 300 \text{ profit} <> 300 \text{ loss} <> 5 \text{ steps left} <> 5 \text{ steps right} <> 10 am <> 10 pm
-5 \text{ higher} <> 5 \text{ lower} <> 5 \text{ BC} <> 5 \text{ AD} <> 7 \text{ clockwise} <> 7 <> 3 \text{ times} <> 3 \text{ over}
-k \text{ integer} <> k <> 2 <> 2 \text{ halves} <> 2 \text{ pairs} <> 2 \text{ thirds} <> 20\% <> 20\% \text{ increase} <> 20\% \text{ decrease}
-# runs of capitals
-90^\circ-\frac{A}{2} ~~ 90-\frac12A <> \text{BAC} ~~ BAC <> \text{ABC} ~~ ABC <> HT ~~ \text{HT} <> TH <> AB+CD ~~ CD+AB <> 2AB ~~ AB+AB <> AB <> BA
-AB\cdot CD ~~ CD\cdot AB <> R+2RC ~~ R+2CR <> ABCD ~~ \mathrm{ABCD} <> BADC <> (AB,CD) ~~ (\text{AB},\text{CD}) <> XYX ~~ \text{XYX} <> HTH <> HHT
-DNA ~~ \text{dna} <> A'B'C' <> B'A'C' <> N30^\circ E <> E30^\circ N <> HT, TT <> TH, TT <> \{HT,TH\} <> \{HT\} <> IV <> VI <> CO <> OC <> ADBC <> ACBD
-AB-BA <> 0 <> P^{-1}AP <> A <> ABA^{-1} <> B <> (AB)^{-1} <> A^{-1}B^{-1} <> QPQ^{-1} <> P <> X^TX <> XX^T <> x = AB <> x = BA
-# usual shapes
-x=1 \\ y=2 ~~ (x,y)=(1,2) ~~ x=1, y=2 ~~ (y,x)=(2,1) ~~ \begin{cases}x=1\\y=2\end{cases} <> x=2,y=1 ~~ (y,x)=(1,2) <> x=1 <> x=1 \text{ or } y=2
-\{x \mid x > 1\} ~~ (1,\infty) <> \{y : x > 1\} <> 1 ~~ n = 1 <> n \equiv 1 \pmod 4 <> 2½ <> f^{-1}(x)=2x ~~ 2x <> f(x)=2x+1 <> \frac{1}{2x}
-\{x \in \mathbb{R} : x \ne 2\} ~~ \mathbb{R}\setminus\{2\} <> \left\{\begin{array}{l} x=1 \\ y=2 \end{array}\right. ~~ x=1,y=2 <> f^{(4)}(0)=24 ~~ 24
-f^{-1}(x)=\frac{x-1}{2} ~~ \frac{x}{2}-\frac12 <> (x,y,z)=(1,2,3) ~~ z=3,x=1,y=2 <> (a,b)=(\frac12,3) ~~ a=0.5 \text{ and } b=3 <> {1 \over 2} ~~ 0.5
-\mathbb R\setminus\{0\} ~~ (-\infty,0)\cup(0,\infty) <> \mathbb R <> \mathbb R\setminus\{1\} <> (0,\infty) <> \text{all integers} <> (2n)!! ~~ 2^n n!
-\mathbb{R}\setminus\{1,-1\} ~~ (-\infty,-1)\cup(-1,1)\cup(1,\infty) <> \mathbb{R} \backslash \{3\} ~~ x \ne 3 <> [0,5]\cap[3,8] ~~ [3,5] <> 8!! ~~ 384
-\mathbb{R}-\{2\} ~~ (-\infty,2)\cup(2,\infty) <> [0,5]\setminus\{2\} ~~ [0,2)\cup(2,5] <> [0,5] <> {n \choose 2} ~~ \frac{n(n-1)}2 <> ½ ~~ \frac12
-{10 \choose 3} ~~ 120 <> {10 \choose 4} <> \frac{10}{3} <> x \equiv 3 \pmod{7} ~~ x\equiv 3\ (\text{mod } 7) ~~ 3 \pmod{7} ~~ 3 \bmod 7 <> \frac37
+e^{2x} ~~ (e^x)^2 <> e^{x^2} <> \ln(xy) ~~ \ln x+\ln y <> \ln(x+y) <> x^{2019}-1 ~~ x\cdot x^{2018}-1 <> x^{2019} <> x^{2018}-1 <> x <> y <> \frac{x}{x}+1 ~~ 2
+\lfloor n/2 \rfloor <> \frac n2 <> \lfloor x/100 \rfloor <> 0 <> \sin(\pi x) <> \frac{2}{n} <> 5x <> 5 <> 1/2x <> \frac{1}{2x} <> \frac{a}{b+c} <> \frac{a}{b}+c
+x = \frac{-b\pm\sqrt{b^2-4ac}}{2a} ~~ \frac{-b+\sqrt{b^2-4ac}}{2a},\frac{-b-\sqrt{b^2-4ac}}{2a} <> \frac{15}{60} = \frac14 = 0.25 ~~ \frac14 <> 5!=121 <> 121
+x=5 ~~ 5 ~~ 5 = x <> x=6 <> xy=5 <> x+1=5 <> x \ne 5 <> y = 2x+3 ~~ 2x+3 <> 2x+3=0 <> \binom{2n}{n} ~~ \frac{(2n)!}{n!^2} <> \binom{2n}{n+1} <> f'(x) = 2x ~~ 2x
+2x+3 <> 2x-y+3=0 <> \frac{1}{2} <> p = \frac{1}{2} = 0.5 <> f(x)=2x+1 <> g(x)=x+1 ~~ \sqrt{x+1}^2 <> \sqrt{x^2} ~~ |x| <> x <> x+10^{-30} <> 2RC+R+C ~~ R+C+2CR
+x^2+y^2=4 ~~ \frac{x^2}{4}+\frac{y^2}{4}=1 <> x^2-y^2=4 <> 2x=10 ~~ x=5 <> y=5 <> 2^{n+1} ~~ 2\cdot2^n <> 2^n+1 <> 2k+2 ~~ 2(k+1) <> 2k-2 <> n! ~~ n(n-1)! <> n
+6 ~~ 2+4=6 ~~ 2\cdot 3=6 ~~ 3!=6 <> 2+4=7 <> x+1=6 <> 5=5 ~~ 5 <> 4=4 <> 5=5=a <> 3+4=7\text{ cm} ~~ 7 <> \frac13=0.33 <> 0.33 <> m_{\max }=n^{2}-n-1 ~~ n^2-n-1
+\lfloor\sqrt{n-1}\rfloor <> \lfloor\sqrt{n-2}\rfloor <> \frac{11+9a}{20} ~~ 0.45a+0.55 <> \frac{9+11a}{20} <> \frac{d !}{2 k(d-k) !} ~~ \frac{d!}{2k\cdot(d-k)!}
+\lceil n/2 \rceil ~~ \lfloor \frac{n+1}{2} \rfloor <> \frac{a^2-b^2}{a-b} ~~ a+b <> a-b <> a+c <> \frac{n(n+1)}{2} ~~ \frac12n^2+\frac n2 <> (a+b)^2 <> a^2+b^2
+abc ~~ c\cdot a \cdot b <> 3R^2 <> 3r^2 <> \sqrt{16}=4=2^2 ~~ 4 <> \sqrt{16}=\pm4 <> \theta+\alpha ~~ \alpha + \theta <> \sqrt{a+b} <> \sqrt{a}+\sqrt{b}
+(a+b)^2=a^2+2ab+b^2 ~~ (a+b)^2 <> k=1 ~~ 1 <> f(n)=2n+1 ~~ 2n+1 <> \sqrt{ab} ~~ \sqrt{a}\sqrt b <> \text{Area} = 12\pi ~~ 12\pi <> \angle ABC = 90^\circ ~~ 90
+(a+5)(b+2) ~~ ab+2a+5b+10 <> xyz ~~ x y z <> xy <> x+y <> a_1+a_2 ~~ a_{2}+a_{1} <> f(2) = 5 ~~ 5 <> 2x=10 <> (-1)^{n+1} ~~ -(-1)^n <> \Gamma(5)=4!=24 ~~ 24
+\frac34=0.75=75 <> 75 <> a_1 <> a_2 <> a_{12} <> \frac34=0.75 ~~ 0.75 <> 2\pi(3)=6\pi ~~ 6\pi <> 1,000 = 10^3 ~~ 1000 <> \Gamma(5)=25 <> 25 <> 1=2 <> 2 <> 2=3=2
+2+2=x <> x <> x=x <> \pi=3.14 <> 3.14 <> x_1+x_2 <> 2x_1 <> 5! = 120 ~~ 120 <> p - q <> q - p <> 0.5=50\% <> 50 <> 2n+1 <> 2n-1 <> x^{-1} <> -x <> (-1)^n <> 1
+# tuples, sets, intervals, matrices and other shapes
 n \equiv 1 \pmod 4 ~~ n \equiv 1 \mod 4 <> n \equiv 1 \pmod 8 <> n \equiv 2 \pmod 4 <> m \equiv 1 \pmod 4 <> n \equiv -1 \pmod 4 ~~ n\equiv 3 \pmod{4}
-x \equiv 3 \pmod 7 ~~ 3 \pmod 7 <> (2n-1)!! ~~ \frac{(2n)!}{2^n n!} <> (2n-1)! <> (2n+1)!! <> 7!! ~~ 105 <> 5040 <> -\text{infinity} ~~ -\infty
-\text{all real numbers} ~~ \mathbb R ~~ (-\infty,\infty) ~~ \text{all reals} <> \text{all positive real numbers} <> (-infinity, 2) ~~ (-\infty,2)
-x \in \mathbb{R} ~~ \text{All real numbers} <> \infty ~~ \text{infinity} <> \text{-infinity} <> \text{infinitely many} <> \bar{x}+y ~~ y+\bar x
-\emptyset ~~ \text{empty set} <> \hat{i}+2\hat{j} ~~ 2\hat j+\hat i
 n\equiv 0,1 \pmod 4 ~~ n \equiv 1, 0 \pmod{4} ~~ n\equiv 0 \pmod 4 \text{ or } n\equiv 1 (\text{mod } 4) <> n \equiv 0,2 \pmod 4 <> n\equiv 0,1 \pmod5
-\|v\|_1 <> \|v\|_2 <> \mathbb{R}^+ <> \mathbb{R} <> \mathbb{R}\setminus\mathbb{Q} <> [0,5]\setminus(2,3) <> [0,2)\cup(3,5] <> 3!!! <> 3!! <> !n <> n!
-\|x\| ~~ \lVert x\rVert <> x <> |x| <> \bar{x} <> \|x+y\| <> \|x\|+\|y\| <> \vec{v} <> v <> \hat{x} <> \tilde{x}
-# dress
+(1,2) ~~ (1, 2) ~~ (1;2) <> (2,1) <> [1,2] <> 1,2 ~~ \{1,2\} <> (1,2,3) <> 12 <> (1,3,2) <> (1,2),(3,4) <> ((1,2),3) <> (1,-2) <> 1.2 <> (1) <> (1,1)
+(-\infty, 2) \cup (3, \infty) ~~ (3,\infty)\cup(-\infty,2) <> (-\infty, 2] \cup [3, \infty) <> (2,3) <> [1,2]\cup(2,3] ~~ [1,3] <> [1,2) \cup (2,3] <> IV <> VI
+{10 \choose 3} ~~ 120 <> {10 \choose 4} <> \frac{10}{3} <> x \equiv 3 \pmod{7} ~~ x\equiv 3\ (\text{mod } 7) ~~ 3 \pmod{7} ~~ 3 \bmod 7 <> \frac37 <> AB-BA <> 0
+x \in (-\infty, 2] \cup [5, \infty) ~~ (-\infty, 2] \cup [5, \infty) <> x<1 \text{ or } x>2 ~~ (-\infty,1)\cup(2,\infty) <> x<1 \text{ and } x>2 <> ADBC <> ACBD
+\mathbf{v} = \begin{pmatrix}\sqrt{12}\\b\end{pmatrix} ~~ \begin{bmatrix}2\sqrt3\\b\end{bmatrix} ~~ \begin{pmatrix}\sqrt{12}\\[2mm]b\end{pmatrix} <> X^TX <> XX^T
+\begin{pmatrix}-1/3\\2/3\end{pmatrix} ~~ \left[\begin{array}{c} -\frac13 \\ \frac23 \end{array}\right] <> \begin{pmatrix}1/3\\2/3\end{pmatrix} <> P^{-1}AP <> A
+A = \begin{pmatrix}1&0\\0&1\end{pmatrix} ~~ \begin{Bmatrix}1&0\\0&1\end{Bmatrix} ~~ \left(\begin{matrix} 1&0 \\ 0&1 \end{matrix}\right) <> 1 <> A'B'C' <> B'A'C'
+\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} ~~ \begin{bmatrix}1&2\\3&4\end{bmatrix} ~~ \left(\begin{array}{cc}1&2\\3&4\\\end{array}\right) <> DNA ~~ \text{dna}
+(0,1)\cup(1,2) ~~ 0<x<1 \text{ or } 1<x<2 <> -1<x<1\text{ or }x>3 ~~ (-1,1)\cup(3,\infty) <> x \ne 0 <> 0 <> (1,2)\cup(3,4) <> (1,2),(3,4) <> {1 \over 2} ~~ 0.5
+x=1 \\ y=2 ~~ (x,y)=(1,2) ~~ x=1, y=2 ~~ (y,x)=(2,1) ~~ \begin{cases}x=1\\y=2\end{cases} <> x=2,y=1 <> x=1 <> x=1 \text{ or } y=2 <> -\text{infinity} ~~ -\infty
+\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} <> \begin{pmatrix}1&3\\2&4\end{pmatrix} <> \begin{vmatrix}1&2\\3&4\end{vmatrix} <> {n \choose 2} ~~ \frac{n(n-1)}2
+\mathbb R\setminus\{0\} <> \mathbb R <> \mathbb R\setminus\{1\} <> (0,\infty) <> \text{all integers} <> (2n)!! ~~ 2^n n! <> 1,2,3 ~~ 1, 2, \text{ and } 3 <> 1,2
+x \neq 0 ~~ (-\infty,0)\cup(0,\infty) <> \mathbb{R} ~~ x \in \mathbb{R} ~~ \mathbb R <> \mathbb{Z} <> x \in \mathbb{N} <> (45^{\circ}, 60^{\circ}) ~~ (45,60)
+\text{all real numbers} ~~ \mathbb R ~~ (-\infty,\infty) ~~ \text{all reals} <> \text{all positive real numbers} <> (1,2),(3,4) ~~ (3,4),(1,2) <> (1,4),(3,2)
+\|x\| ~~ \lVert x\rVert <> x <> |x| <> \bar{x} <> \|x+y\| <> \|x\|+\|y\| <> \vec{v} <> v <> \hat{x} <> \tilde{x} <> 3, 5, 7 ~~ 7,5,3 <> (3, 5, 7) <> 3, 5, 8
+(1,2) \text{ and } (3,4) ~~ \{(3,4),(1,2)\} <> ((1,2),3) <> (1,(2,3)) <> \langle 1,2,3 \rangle ~~ (1,2,3) <> \pm 3 ~~ -3,3 <> 3 <> 1 \pm 2 <> x = \pm 2 ~~ 2,-2
+\begin{pmatrix}1\\2\end{pmatrix} <> \begin{pmatrix}1&2\end{pmatrix} <> \begin{pmatrix}2\\1\end{pmatrix} <> \begin{pmatrix}1\\2\\0\end{pmatrix} <> 1,2 <> 1,2,0
+\mathbb{R}-\{2\} ~~ (-\infty,2)\cup(2,\infty) <> [0,5]\setminus\{2\} ~~ [0,2)\cup(2,5] <> [0,5] <> 3\pm\sqrt2 ~~ 3+\sqrt{2},3-\sqrt2 <> 3+\sqrt2 <> 2\pm\sqrt3
+2\le x<5 ~~ [2,5) ~~ 5 > x \ge 2 <> (2,5] <> [2,5] <> x \in [-2,7] ~~ -2 \le x \le 7 <> [-2,8] <> \mathbb{R}^+ <> \mathbb{R} <> \mathbb{R}\setminus\mathbb{Q}
+\{x \mid x > 1\} ~~ (1,\infty) ~~ x>1 ~~ 1 < x <> \{y : x > 1\} <> 1 ~~ n = 1 <> n \equiv 1 \pmod 4 <> 2½ <> x \ge 1 ~~ x \geq 1 ~~ [1,\infty) <> x<1
+\emptyset ~~ \varnothing ~~ \{\} <> 0 ~~ \{0\} <> \{\emptyset\} <> \{5\} ~~ 5 <> \infty ~~ \text{infinity} <> \text{-infinity} <> \text{infinitely many}
+\text{BAC} ~~ BAC <> ABC <> AB+CD ~~ CD+AB <> 2AB ~~ AB+AB <> AB <> BA <> 1,-2 ~~ x=1 \text{ or } x=-2 <> x=1 \text{ or } x=2 ~~ \{2,1\} <> x=1 <> \pm i ~~ i,-i
+\mathbb{R} \backslash \{3\} ~~ x \ne 3 <> [0,5]\cap[3,8] ~~ [3,5] <> \left\{\begin{array}{l} x=1 \\ y=2 \end{array}\right. ~~ x=1,y=2 <> HT ~~ \text{HT} <> TH
+\{x \in \mathbb{R} : x \ne 2\} ~~ \mathbb{R}\setminus\{2\} <> AB\cdot CD ~~ CD\cdot AB <> ABCD ~~ \mathrm{ABCD} <> BADC <> [0,5]\setminus(2,3) <> [0,2)\cup(3,5]
+(2n-1)!! ~~ \frac{(2n)!}{2^n n!} <> (2n-1)! <> (2n+1)!! <> (AB,CD) ~~ (\text{AB},\text{CD}) <> XYX <> HTH <> HHT <> a=2, a=-6-4 \sqrt{2} ~~ 2, -2(3+2\sqrt2)
+(3\text{ cm}, 4\text{ cm}) ~~ (3,4) ~~ (x,y) = (3,4) <> x>1 \text{ and } x<5 ~~ (1,5) <> x>1 \text{ or } x<5 <> f^{-1}(x)=2x ~~ 2x <> f(x)=2x+1 <> \frac{1}{2x}
+\{1\pm\sqrt{5},-2\} ~~ -2, 1+\sqrt5, 1-\sqrt5 <> 90^\circ-\frac{A}{2} ~~ 90-\frac12A <> \hat{i}+2\hat{j} ~~ 2\hat j+\hat i <> 1, 2, 3 ~~ 1, 2 \text{ and } 3
+(-infinity, 2) ~~ (-\infty,2) <> \emptyset ~~ \text{empty set} <> 5 \text{ or } 6 ~~ 5, 6 <> 6 <> N30^\circ E <> E30^\circ N <> 2 \text{ or } 3 ~~ 3 or 2
+(AB)^{-1} <> A^{-1}B^{-1} <> \bar{x}+y ~~ y+\bar x <> 0.5; 1 ~~ 1, \frac12 <> (a, a+1) ~~ (a, 1+a) <> \text{A, C} ~~ C, A <> \{HT,TH\} <> \{HT\} <> ½ ~~ \frac12
+f^{(4)}(0)=24 ~~ 24 <> 7!! ~~ 105 <> 5040 <> \|v\|_1 <> \|v\|_2 <> HT, TT <> TH, TT <> x = AB <> x = BA <> ABA^{-1} <> B <> QPQ^{-1} <> P <> 3!!! <> 3!!
+8!! ~~ 384 <> CO <> OC <> !n <> n! <> AB = 7 ~~ 7 <> x^2 <> x^3
+# units, words and dress
+\text{(C)} ~~ C ~~ (C) ~~ \text{C} ~~ \textbf{(C)} ~~ \mathrm{C} ~~ c <> \text{(D)} <> \text{(C) or (D)} <> A, C <> \text{east} ~~ East <> \text{west}
+5 ~~ $5$ ~~ $$5$$ ~~ \(5\) ~~ \[5\] ~~ \boxed{5} ~~ 5. ~~ \! 5 \, ~~ \text{5} ~~ \mathbf{5} <> \boxed{6} <> $5$ 6 <> 5.. <> \boxed{} <> 5! <> -5 <> –6
+5\text{ dollars} ~~ 5 <> 5\text{ million} <> 5 \text{ or } 6 <> 5 \text{ not } 6 <> 5 \text{ (or 6)} <> 5\text{ feet } 3\text{ inches} <> 12 <> 12:30 <> 5\ldots
 5 ~~ **5** ~~ 5 \\ ~~ \mathtt{5} ~~ \textdollar 5 ~~ \fbox{5} ~~ 5\text{.} ~~ \text{\bf 5} ~~ 5, ~~ 5; ~~ 5\;, ~~ 5\  ~~ “5” ~~ '5' ~~ ``5'' ~~ USD 5
-1234567 ~~ 1{,} 234{,} 567 <> 7 ~~ 7 cm³ <> 16 ~~ 2⁴ <> 24 <> 8 <> 1024 ~~ 2¹⁰ <> 20 <> x^{-1} ~~ x⁻¹ <> x_1+x_2 ~~ x₁+x₂ <> 3.14 ~~ "3.14" <> "5 <> 5
 5 ~~ €5 ~~ 5\text{ euros} ~~ \euro 5 ~~ \bm{5} ~~ \bm 5 ~~ 5\tag{1} ~~ 5\tag*{(2)} ~~ \huge 5 ~~ {\Large 5} ~~ \ensuremath{5} ~~ \underline{5} ~~ =5
+5 \text{ apples} ~~ 5 ~~ 5 apples <> 5\text{ squared} <> 5 \text{ is wrong, it is 6} <> 5\text{ dozen} <> 5 \text{ or more} <> \text{more than } 5 <> 7 ~~ 7 cm³
 5 ~~ 5\text{ USD} ~~ US\$5 ~~ \begin{aligned}5\end{aligned} ~~ \begin{aligned}x&=5\end{aligned} ~~ \begin{align*}5\end{align*} ~~ 5​ <> 5\text{..}
-5 ~~ \text{Rs. }5 ~~ Rs 5 ~~ \begin{array}{c}5\end{array} <> ,5 <> 5,6, <> 5\tag{1}2 <> "6" ~~ USD 6 ~~ \huge 6 ~~ =6 <> \text{Rs. }50 <> 5m^2
-1,2 ~~ \begin{array}{l}1,2\\\end{array} <> 0.00005 ~~ 5e-05 <> 5e-04 <> 2\cdot10^{20} ~~ 2e+20 <> 3e-12 ~~ 3\times10^{-12} <> 3e - 12 <> 1000 ~~ 1 000
-4e-7 ~~ 0.0000004 <> x₁ <> x₂ <> 5 ~~ \bm{5} <> 5'' <> 3n+5m² <> 3n+5 <> 6 ~~ \begin{aligned}x&=6\end{aligned} <> 2e+3 <> 2000 <> 2e-7 <> 2e-8
-5 <> ==5 <> \begin{array}{cc}5&6\end{array} <> \begin{pmatrix}5\\5\end{pmatrix} <> \underline{6} <> (1,2) ~~ (1,2), <> 14 {,} 916 ~~ 14916 <> 14, 916
-# chains of equal values
-6 ~~ 2+4=6 ~~ 2\cdot 3=6 ~~ 3!=6 <> 2+4=7 <> x+1=6 <> 5! = 120 ~~ 120 <> \frac34=0.75 ~~ 0.75 <> 5=5 ~~ 5 <> 4=4 <> 5=5=a <> \frac12=0.5 ~~ 0.5
-\sqrt{16}=4=2^2 ~~ 4 <> \sqrt{16}=\pm4 <> \binom{5}{2}=10 ~~ 10 <> 2\pi(3)=6\pi ~~ 6\pi <> \frac{15}{60} = \frac14 = 0.25 ~~ \frac14 <> 5!=121 <> 121
-1,000 = 10^3 ~~ 1000 <> \Gamma(5)=4!=24 ~~ 24 <> (a+b)^2=a^2+2ab+b^2 ~~ (a+b)^2 <> 3+4=7\text{ cm} ~~ 7 <> 2+4=7 <> \frac13=0.33 <> 0.33
-\frac34=0.75=75 <> 75 <> 1=2 <> 2 <> 2=3=2 <> \Gamma(5)=25 <> 25 <> 2+2=x <> x <> x=x <> \pi=3.14 <> 3.14 <> 0.5=50\% <> 50
+5 \mathrm{~km} / \mathrm{h} ~~ 5 <> 5\text{ k} <> 5\text{th} <> 5 \text{ negative} <> 5 \text{ tenths} <> 5 \text{ to } 3 <> 5 \text{ years ago}
+\text{even} ~~ even ~~ \mathrm{even} <> \text{odd} <> \text{neve} <> \text{Evelyn} ~~ Evelyn <> \text{Evelyn and Joe} <> 12:30 <> 12:45 <> 12.5 <> x^{-1} ~~ x⁻¹
+3\text{ sq. units} ~~ 3 <> 3 \text{ quarters} <> 3 \text{ squared} <> 3 \text{ if } x>0 <> 8 \text{ marbles} ~~ 8 <> 8 \text{ million dollars} <> 10 am <> 10 pm
+5 ~~ \text{Rs. }5 ~~ Rs 5 ~~ \begin{array}{c}5\end{array} <> ,5 <> 5,6, <> 5\tag{1}2 <> "6" ~~ USD 6 ~~ \huge 6 ~~ =6 <> \text{Rs. }50 <> 5m^2 <> 5) <> -5 ~~ −5
+1\text{, }2\text{, and }3 ~~ 1,2,3 <> 5 <> \text{The answer is } 5 <> \text{no solution} <> \text{one solution} <> 5 \text{ steps left} <> 5 \text{ steps right}
+\text{June 20} ~~ June 20 ~~ \text{june 20} ~~ \text{June}\ 20 <> \text{June 21} <> \text{July 20} <> 20 <> e <> \frac{270}7\text{ degrees} ~~ \frac{270}{7}
+5 <> \color{red}{5} <> x\text{ is }5 <> \boxed{5 <> 5, and <> (x,y)=[5,6] <> (x,y)=(5,6) <> (x,y)=(5,6,7) <> 10\text{ cm} ~~ 10 ~~ 10 cm <> 11\text{ cm} <> 10m
+5 <> ==5 <> \begin{array}{cc}5&6\end{array} <> \begin{pmatrix}5\\5\end{pmatrix} <> \underline{6} <> 2 <> 2 \text{ halves} <> 2 \text{ pairs} <> 2 \text{ thirds}
+4 \text{ meters per second squared} ~~ 4 <> 4\text{ inches taller} <> 12\text{ years old} ~~ 12 <> 90^\circ ~~ 90 <> \frac{\pi}{2} <> 9 <> \$18.90 ~~ 18.9
+\text{True} ~~ \textit{true} <> \text{5} ~~ 5 ~~ x = 5\text{ cm} ~~ £5 <> \text{five} <> \text{yes} <> \text{yes or no} <> 5 \text{ cm}, 6 <> 5 \text{ mod } 7
+\displaystyle\frac12 ~~ \frac12 ~~ \text{$\frac12$} ~~ {\frac{1}{2}} <> \displaystyle\frac13 <> 3\cdot 4 ~~ 3×4 ~~ 3\times 4 ~~ 3·4 <> \frac{1}{2
+4e-7 ~~ 0.0000004 <> x₁ <> x₂ <> 5 <> 5'' <> 3n+5m² <> 3n+5 <> 2e+3 <> 2000 <> 2e-7 <> 2e-8 <> 20\% <> 20\% \text{ increase} <> 20\% \text{ decrease}
+\left( 1,2 \right) ~~ (1,2) ~~ \big(1,\,2\big) <> 3\cdot4 ~~ 12 <> 34 <> $1$,$2$ <> \text{Monday} ~~ \textbf{Monday} <> \text{not Monday} <> 6 \text{ ways} ~~ 6
+5 \text{ square inches} ~~ 5 <> 5 \text{ below zero} <> 15 \text{ people} ~~ 15 <> $\text{(C)}$ ~~ C <> \boxed{5} \boxed{6} <> (5 <> 0.333 <> 0.333...
+16 ~~ 2⁴ <> 24 <> 8 <> 1024 ~~ 2¹⁰ <> 20 <> 864 \mbox{ inches}^2 ~~ 864\text{ in}^2 <> 1,2 ~~ \begin{array}{l}1,2\\\end{array} <> 5 <> 5 + ? <> x \le 5 ~~ x ≤ 5
+300 \text{ profit} <> 300 \text{ loss} <> \text{No} ~~ no <> 5 <> \text{(A) } 5 <> n \text{ even} <> n \text{ odd} <> n <> 9.8\,\mathrm{m}/\mathrm{s}^2 ~~ 9.8
+\frac13 \textbf{ meters} ~~ \frac13 <> 5 \text{ higher} <> 5 \text{ lower} <> 3e-12 ~~ 3\times10^{-12} <> 3e - 12 <> 20 \text{ men} <> 20 \text{ women}
+5 \text{ (max)} <> 5 \text{ (min)} <> 40\text{ north} <> 40\text{ south} <> 3 \text{ times} <> 3 \text{ over} <> 45 \text{ sec} ~~ 45 sec ~~ 45 <> 1000 ~~ 1 000
+10 \text{ AM} <> 10 \text{ PM} <> 14 {,} 916 ~~ 14916 <> 14, 916 <> 5 \text{ BC} <> 5 \text{ AD} <> 25\% ~~ 25 <> 0.25 <> 52\% <> 5 \text{ light-years} ~~ 5
+1234567 ~~ 1{,} 234{,} 567 <> 3.14 ~~ "3.14" <> "5 <> 5 <> 0.00005 ~~ 5e-05 <> 5e-04 <> 5.4 \text{ cents} ~~ 5.4 <> 7 \text{ clockwise} <> 7 <> x_1+x_2 ~~ x₁+x₂
+5 \text{ per cent} ~~ 5 <> 10 \mathrm{cm}^2 ~~ 10 <> k \text{ integer} <> k <> 2\cdot10^{20} ~~ 2e+20 <> x \quad + \; 1 ~~ x+1 <> 90^{\circ} ~~ 90°
+\text{Yes} ~~ yes <> 180 (days) ~~ 180 <> 62.5% ~~ 62.5\% <> (1,2) ~~ (1,2),
 # what a policy might exploit
-\cos\frac{n\pi}{2} <> -\cos^2\frac{n\pi}{2} <> \sin\frac{k\pi}{3} <> \frac{\sqrt3}{2} <> i^k <> (-i)^k <> e^{in\pi/2} <> e^{-in\pi/2}
-\frac{\Delta y}{\Delta x} <> \frac yx <> \frac{d\theta}{dt} <> \frac{\theta}{t} <> (12)(13) <> (13)(12) <> xyx^{-1} <> y <> ww^T <> w^Tw <> bac <> abc
-\angle ABC=30^\circ <> \angle ACB=30^\circ <> c>b>a <> c>d>a <> r=2,3 <> s=2,3 <> P(3,4) <> Q(3,4) <> \cos\alpha=0.8 <> \sin\alpha=0.8
-f^{-1}(x)=\sqrt{x-4} <> f^{-1}(x)=-\sqrt{x-4} <> x=\frac{1\pm i\sqrt3}{2} <> x=\frac{-1\pm i\sqrt3}{2} <> y=\arcsin(x+9) <> y=\arcsin(x+8)
-\text{width}=5\text{ cm} <> \text{height}=5\text{ cm} <> x^2+C <> x^2+x <> x^2+c^2 <> p\Rightarrow q <> q\Rightarrow p <> S^1\times S^1 <> S^2
-\hat{x}\times\hat{y} <> \hat{y}\times\hat{x} <> H_2SO_4 <> SH_2O_4 <> A_7^3 <> C_7^3 <> \lambda_1=2+i,\lambda_2=2-i <> \lambda_1=5+i,\lambda_2=5-i
-\max(2,3) ~~ 3 <> \gcd(12,18) ~~ 6 <> \lcm(4,6) ~~ 12 <> \max(x,0) <> x <> x=y=2 ~~ x=2,y=2 ~~ (2,2)
-\begin{cases}x&x>0\\1&x\le0\end{cases} ~~ \begin{cases}x,&\text{if }x>0\\1,&\text{if }x\le0\end{cases} <> \begin{cases}1&x>0\\x&x\le0\end{cases}
-y=\sqrt{x-9} ~~ y-\sqrt{x-9}=0 <> y=\sqrt{x-11} <> |x-5| ~~ |5-x| <> \frac{dV}{dt}=2t ~~ 2t <> P_6^3 ~~ 120 <> ab+bc ~~ bc+ab <> C_5^2 C_5^3 ~~ 100
-|\vec a|=3 ~~ 3 ~~ 3\text{ ordered triples} <> 3 \text{ right} <> 3m/s <> P(X=2)=\frac12 ~~ \frac12 <> E[X]=7 ~~ 7 <> \sin x+C ~~ \sin x + K
-x_{1}=\frac{1}{2}+\frac{3\sqrt{5}}{21},\quad x_{2}=\frac{1}{2}-\frac{3\sqrt{5}}{21} ~~ \dfrac{7 + 2\sqrt{5}}{14}, \dfrac{7 - 2\sqrt{5}}{14}
-5 ~~ 5 \text{ divisors} ~~ 5\,\mathrm{J}\cdot\mathrm{s} <> 12 ~~ 12 \text{ terms} ~~ 12\text{ distinct prime factors} <> \gcd(12,18) <> 25 ~~ 25kg
-x=\frac{\pi}{3}+2k\pi, k\in\mathbb Z ~~ x=\frac{\pi}{3}+2k\pi <> x>1 ~~ 2<2*x <> c>d ~~ d<c <> (11,7)or(7,11) ~~ (7,11),\ (11,7) <> A ~~ Option A
-(abs(x)^(1/3)/abs(x))^(1/2) ~~ 1/abs(x)^(1/3) <> \text{DNE} ~~ \text{does not exist} <> x != 3 ~~ x\ne 3 <> 23 {, }456 ~~ 23456 <> a=2+3i <> a=7i
-x=2\pm i ~~ x=2+i\text{ or }x=2-i <> \frac{\sqrt{x}}{x} ~~ \frac{1}{\sqrt x} <> y=\frac{1}{\sqrt{1-x^2}} ~~ y=(1-x^2)^{-1/2} <> 3\text{ m/s} ~~ 3 m/s
-x\in[1,2] ~~ 1\le x\le2 <> z = 2 + i <> z = 2 - i <> y=\ln(x-1)+C <> y=\ln(x-1)-C <> \lambda=1+2i <> \lambda=3+5i <> y=\sqrt{x-1} <> y=\sqrt{x-2}
-\sqrt{u^2-4u+4} <> 2-u <> |x-6|+|x-7| <> 13-2x <> |t-8| <> 8-t <> |x-7| <> 7-x <> \sqrt{(t-3)^2} <> 3-t <> \lfloor x/100\rfloor <> 0 <> u^Tv <> vu^T
-\mathbf{v}\times\mathbf{B} <> \mathbf{B}\times\mathbf{v} <> \mathbf{i}\times\mathbf{j} <> \mathbf{j}\times\mathbf{i} <> \frac{dV}{dt} <> \frac Vt
-\vec a\times(\vec b\times\vec c) <> (\vec a\times\vec b)\times\vec c <> \vec u\times\vec w <> \vec w\times\vec u <> x\frac{d}{dx}f <> f\frac{d}{dx}x
-p \land q \land r <> p \lor q \lor r <> a\land b <> a\lor b <> \neg p\land\neg q <> \neg p\lor\neg q <> (p\lor q)\land r <> (p\land q)\land r
-\frac{C_6^4}{C_6^2} <> C_6^2 <> $Q(50)=47.5$ (pounds) <> $Q(51)=47.5$ (pounds) <> x=5\text{ cm} <> y=5 <> 1<x<5 <> 1<y<5 <> x \ne 2 <> y\ne 2
-x=k\pi, k\in\mathbb{Z} <> x=k\pi, k\in\mathbb{N} <> x+y>1 <> x+y>2 <> 2x>6 <> x>6 <> \sum_{k=1}^{10}k <> \sum_{k=1}^{11}k <> |x|+|x-50| <> |x|+50-x
+\begin{cases}x&x>0\\1&x\le0\end{cases} ~~ \begin{cases}x,&\text{if }x>0\\1,&\text{if }x\le0\end{cases} <> \begin{cases}1&x>0\\x&x\le0\end{cases} <> ww^T <> w^Tw
+|\vec a|=3 ~~ 3 ~~ 3\text{ ordered triples} <> 3 \text{ right} <> 3m/s <> \vec a\times(\vec b\times\vec c) <> (\vec a\times\vec b)\times\vec c <> c>b>a <> c>d>a
+x=\frac{\pi}{3}+2k\pi, k\in\mathbb Z ~~ x=\frac{\pi}{3}+2k\pi <> \lambda_1=2+i,\lambda_2=2-i <> \lambda_1=5+i,\lambda_2=5-i <> (11,7)or(7,11) ~~ (7,11),\ (11,7)
+\mathbf{i}\times\mathbf{j} <> \mathbf{j}\times\mathbf{i} <> 5 ~~ 5 \text{ divisors} ~~ 5\,\mathrm{J}\cdot\mathrm{s} <> \vec u\times\vec w <> \vec w\times\vec u
+x=\frac{1\pm i\sqrt3}{2} <> x=\frac{-1\pm i\sqrt3}{2} <> \text{width}=5\text{ cm} <> \text{height}=5\text{ cm} <> $Q(50)=47.5$ (pounds) <> $Q(51)=47.5$ (pounds)
+12 ~~ 12\text{ distinct prime factors} ~~ \lcm(4,6) <> \gcd(12,18) ~~ 6 <> \max(2,3) ~~ 3 <> \max(x,0) <> x <> x=k\pi, k\in\mathbb{Z} <> x=k\pi, k\in\mathbb{N}
+y=\sqrt{x-9} ~~ y-\sqrt{x-9}=0 <> y=\sqrt{x-11} <> f^{-1}(x)=\sqrt{x-4} <> f^{-1}(x)=-\sqrt{x-4} <> (abs(x)^(1/3)/abs(x))^(1/2) ~~ 1/abs(x)^(1/3) <> E[X]=7 ~~ 7
+\hat{x}\times\hat{y} <> \hat{y}\times\hat{x} <> y=\frac{1}{\sqrt{1-x^2}} ~~ y=(1-x^2)^{-1/2} <> \cos\frac{n\pi}{2} <> -\cos^2\frac{n\pi}{2} <> x \ne 2 <> y\ne 2
+\angle ABC=30^\circ <> \angle ACB=30^\circ <> \sin\frac{k\pi}{3} <> \frac{\sqrt3}{2} <> \frac{d\theta}{dt} <> \frac{\theta}{t} <> y=\ln(x-1)+C <> y=\ln(x-1)-C
+\frac{\Delta y}{\Delta x} <> \frac yx <> 23 {, }456 ~~ 23456 <> a=2+3i <> a=7i <> \neg p\land\neg q <> \neg p\lor\neg q <> (p\lor q)\land r <> (p\land q)\land r
+p \land q \land r <> p \lor q \lor r <> \sum_{k=1}^{10}k <> \sum_{k=1}^{11}k <> \text{DNE} ~~ \text{does not exist} <> x=2\pm i ~~ x=2+i\text{ or }x=2-i
+\cos\alpha=0.8 <> \sin\alpha=0.8 <> y=\arcsin(x+9) <> y=\arcsin(x+8) <> p\Rightarrow q <> q\Rightarrow p <> x\frac{d}{dx}f <> f\frac{d}{dx}x <> P(3,4) <> Q(3,4)
+x_{1}=2,\quad x_{2}=-1 ~~ -1, 2 <> \frac{C_6^4}{C_6^2} <> C_6^2 <> e^{in\pi/2} <> e^{-in\pi/2} <> x>1 ~~ 2<2*x <> c>d ~~ d<c <> x^2+C <> x^2+x <> x^2+c^2
+x=y=2 ~~ x=2,y=2 ~~ (2,2) <> P(X=2)=\frac12 ~~ \frac12 <> \frac{dV}{dt}=2t ~~ 2t <> \sin x+C ~~ \sin x + K <> z = 2 + i <> z = 2 - i <> \sqrt{u^2-4u+4} <> 2-u
+|x|+|x-50| <> |x|+50-x <> 3\text{ m/s} ~~ 3 m/s <> \sqrt{(t-3)^2} <> 3-t <> (12)(13) <> (13)(12) <> S^1\times S^1 <> S^2 <> |x-6|+|x-7| <> 13-2x <> P_6^3 ~~ 120
+x=5\text{ cm} <> y=5 <> H_2SO_4 <> SH_2O_4 <> C_5^2 C_5^3 ~~ 100 <> x != 3 ~~ x\ne 3 <> r=2,3 <> s=2,3 <> A_7^3 <> C_7^3 <> |x-5| ~~ |5-x| <> 1<x<5 <> 1<y<5
+x+y>1 <> x+y>2 <> i^k <> (-i)^k <> xyx^{-1} <> y <> A ~~ Option A <> |t-8| <> 8-t <> |x-7| <> 7-x <> u^Tv <> vu^T <> 2x>6 <> x>6 <> bac <> abc <> 25 ~~ 25kg
 """
