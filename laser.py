@@ -1837,7 +1837,8 @@ def save(run, step, config, name="checkpoint"):
         return
     final, new = run.place.out / name, run.place.out / f"{name}.new"
     shutil.rmtree(new, ignore_errors=True)
-    model.generation_config.update(eos_token_id=run.policy.eos_ids, do_sample=True)  # elsewhere as here
+    model.generation_config.update(eos_token_id=run.policy.eos_ids, do_sample=True,  # elsewhere as here
+                                   temperature=config.temperature or 1.0, top_p=1.0, top_k=0)
     lasting = {key: getattr(config, key) for key in LASTING}
     try:
         model.save_pretrained(new, state_dict=weights)
